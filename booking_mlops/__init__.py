@@ -1,0 +1,1 @@
+"""Predict which bookings will be cancelled, and keep that model in production on Databricks."""

@@ -1,0 +1,197 @@
+"""`booking-mlops`: every task, all of them in order, and the checks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from booking_mlops.config.loader import load, merged, parse_setting, read_yaml
+from booking_mlops.core import made_data
+from booking_mlops.errors import ConfigError
+from booking_mlops.tasks.base import Result, Task, format_summary, guarded
+from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
+from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
+from booking_mlops.tasks.model_train import ModelTrain
+from booking_mlops.tasks.setup_data import SetupData
+
+PIPELINE: tuple[type[Task[Any, Any]], ...] = (SetupData, FeatureTableCreation, ModelTrain, ModelInferenceBatch)
+
+_EXAMPLES = """\
+examples:
+  booking-mlops run                                  everything, on made data, in the environment local
+  booking-mlops run --booking-csv path/Booking.csv   everything, on your own file
+  booking-mlops model-train --set forest.max_depth=8
+  booking-mlops config validate                      check every YAML file of every environment
+"""
+
+
+def _progress(total: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="task", disable=None, leave=False, bar_format="{n}/{total} {bar:20} {desc} {elapsed}")
+
+
+def run_pipeline(arguments: argparse.Namespace) -> None:
+    """All tasks in order, in one Spark session."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    keys = {task.key(): task for task in PIPELINE}
+    settings: dict[str, list[str]] = {key: [] for key in keys}
+    for setting in arguments.settings:
+        parts, _ = parse_setting(setting)
+        if parts[0] == "env":
+            for own in settings.values():
+                own.append(setting)
+        elif parts[0] in keys:
+            settings[parts[0]].append(setting.partition(".")[2])
+        else:
+            raise ConfigError(
+                f"--set {setting}: begin with the task, such as --set model_train.forest.max_depth=8, or env."
+            )
+    if arguments.booking_csv is not None:
+        settings[SetupData.key()].append(f"source_csv={arguments.booking_csv!s}")
+    tasks = [task.from_arguments(arguments, settings[key]) for key, task in keys.items()]
+
+    results: list[tuple[Task[Any, Any], Result, float]] = []
+    with _progress(len(tasks)) as bar, logging_redirect_tqdm():
+        for task in tasks:
+            bar.set_description_str(task.name)
+            start = time.monotonic()
+            results.append((task, task.run(), time.monotonic() - start))
+            bar.update()
+    for task, result, seconds in results:
+        print(f"\n{task.name}  ({seconds:.1f} s)")
+        print(format_summary(result.summary()))
+    _where_to_look(tasks[0])
+
+
+def _where_to_look(task: Task[Any, Any]) -> None:
+    print("\nwhere to look")
+    lines = [("tables", task.machine.database(task.env.catalog, task.env.schema))]
+    if not task.machine.on_cluster:
+        folder = lines[0][1].removeprefix("spark_catalog.")
+        lines.append(("", str(task.machine.warehouse / f"{folder}.db")))
+    lines.append(("MLflow", task.registry.tracking_uri))
+    if task.registry.tracking_uri == task.machine.tracking_uri:
+        lines.append(("", f"see it with: mlflow ui --backend-store-uri {task.registry.tracking_uri}"))
+    print(format_summary(lines))
+
+
+def validate_configs(arguments: argparse.Namespace) -> None:
+    """Load every task's configuration in every environment; report all that is wrong."""
+    folder: Path = arguments.conf_dir
+    env_files = [folder / "envs" / f"{arguments.env}.yml"] if arguments.env else sorted(folder.glob("envs/*.yml"))
+    if not env_files:
+        raise ConfigError(f"{folder}/envs: no environment files")
+    problems = []
+    for env_file in env_files:
+        for task in PIPELINE:
+            task_file = folder / "tasks" / f"{task.key()}.yml"
+            try:
+                load(task.config_type, task.key(), task_file, env_file, known_tasks=[one.key() for one in PIPELINE])
+            except ConfigError as error:
+                problems.append(str(error))
+    if problems:
+        raise ConfigError("\nerror: ".join(dict.fromkeys(problems)))
+    names = ", ".join(file.stem for file in env_files)
+    print(f"{len(PIPELINE)} tasks valid in {len(env_files)} environments: {names}")
+
+
+def show_config(arguments: argparse.Namespace) -> None:
+    """Print a task's values as they come out of its files and settings."""
+    import yaml
+
+    task = {one.name: one for one in PIPELINE}[arguments.task]
+    task.from_arguments(arguments)
+    env = read_yaml(arguments.env_file or arguments.conf_dir / "envs" / f"{arguments.env}.yml")
+    section = env.pop("tasks", {}).get(task.key(), {})
+    tree = merged(read_yaml(arguments.conf_file or arguments.conf_dir / "tasks" / f"{task.key()}.yml"), section)
+    tree = merged(tree, {"env": env})
+    for setting in arguments.settings:
+        parts, value = parse_setting(setting)
+        for part in reversed(parts):
+            value = {part: value}
+        tree = merged(tree, value)
+    print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+
+
+def make_data(arguments: argparse.Namespace) -> None:
+    """Write made bookings as a CSV file."""
+    from tqdm import tqdm
+
+    if arguments.rows < 1:
+        raise ConfigError(f"--rows {arguments.rows}: must be at least 1")
+    target: Path = arguments.out
+    if target.exists() and not arguments.force:
+        raise ConfigError(f"{target} exists; choose another --out, or add --force")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    with part.open("w", encoding="utf-8") as file, tqdm(total=arguments.rows, unit="row", disable=None) as bar:
+        for number, chunk in enumerate(made_data.make_chunks(arguments.rows, arguments.seed)):
+            file.writelines(f"{line}\n" for line in made_data.as_lines(chunk, header=number == 0))
+            bar.update(len(chunk))
+    part.replace(target)
+    print(f"{arguments.rows:,} made bookings in {target}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="booking-mlops",
+        description="Predict which bookings will be cancelled: data in, model judged and promoted, scores out.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, action: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(action=action)
+        return command
+
+    run = add("run", run_pipeline, "Run all tasks in order, in one process, and sum up what they did.")
+    Task.add_shared_arguments(run)
+    run.add_argument(
+        "--booking-csv", metavar="FILE", type=Path, help="your own Booking.csv (default: what the environment says)"
+    )
+    run.set_defaults(conf_file=None)
+    for task in PIPELINE:
+        command = add(task.name, _run_task(task), task.help)
+        task.add_arguments(command)
+
+    config = commands.add_parser("config", help="Check or show the configuration.")
+    actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
+    validate = actions.add_parser("validate", help="Check every task's YAML in every environment.")
+    validate.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
+    validate.add_argument("--env", metavar="ENV", help="only this environment")
+    validate.set_defaults(action=validate_configs)
+    shown = actions.add_parser("show", help="Print a task's merged values.")
+    shown.add_argument("task", choices=[task.name for task in PIPELINE])
+    Task.add_shared_arguments(shown)
+    shown.add_argument("--conf-file", metavar="FILE", type=Path)
+    shown.set_defaults(action=show_config)
+
+    made = add("make-data", make_data, "Write made bookings in the form of Booking.csv.")
+    made.add_argument("--rows", type=int, default=20_000, help="default: 20000")
+    made.add_argument("--seed", type=int, default=7, help="default: 7")
+    made.add_argument("--out", metavar="FILE", type=Path, default=Path("Booking.csv"), help="default: Booking.csv")
+    made.add_argument("--force", action="store_true", help="replace the file when it is there")
+    return parser
+
+
+def _run_task(task: type[Task[Any, Any]]) -> Callable[[argparse.Namespace], None]:
+    def action(arguments: argparse.Namespace) -> None:
+        print(format_summary(task.from_arguments(arguments).run().summary()))
+
+    return action
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line. Exits with 1 on an expected failure, 2 on a wrong call."""
+    arguments = _parser().parse_args(argv)
+    code = guarded(lambda: arguments.action(arguments), verbose=getattr(arguments, "verbose", False))
+    if code:
+        sys.exit(code)

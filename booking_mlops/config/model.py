@@ -1,0 +1,131 @@
+"""What each task can be told. The fields are the configuration: there is no other list of keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from booking_mlops.core.metrics import Costs
+from booking_mlops.core.pipeline import Forest
+from booking_mlops.core.promotion import ComparisonRule, Gates
+from booking_mlops.core.schema import FEATURES
+from booking_mlops.errors import ConfigError
+
+_IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _check_share(name: str, value: float) -> None:
+    _check(0.0 <= value <= 1.0, f"{name}: {value:g} is not a share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Share of the bookings an environment works on, drawn by a stable hash that keeps twins together."""
+
+    fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(0.0 < self.fraction <= 1.0, f"sampling.fraction: {self.fraction:g} is not above 0 and up to 1")
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """One environment: where its tables, its experiment and its model live.
+
+    `tracking_uri` and `registry_uri` are MLflow's; left out, they are what the machine the task runs
+    on says: the workspace on Databricks, a SQLite file in the lake on a laptop.
+    """
+
+    environment: str
+    catalog: str
+    schema: str
+    experiment: str
+    model_name: str
+    tracking_uri: str | None = None
+    registry_uri: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    spark_conf: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("catalog", "schema"):
+            value = getattr(self, name)
+            _check(bool(_IDENTIFIER.match(value)), f"{name}: '{value}' is not a name of letters, digits and _")
+
+
+@dataclass(frozen=True)
+class SetupDataConfig:
+    """`setup-data`: which file to ingest, and how dirty it may be.
+
+    `source_csv` is a path, `dbfs:/…` or `/Volumes/…`. Where it is left out, `make_data` allows making
+    `made_rows` bookings (seed `made_seed`) in its place. `ranges` are inclusive.
+    """
+
+    env: EnvConfig
+    source_csv: str | None = None
+    make_data: bool = False
+    made_rows: int = 20_000
+    made_seed: int = 7
+    max_rejected_share: float = 0.02
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self.made_rows > 0, f"made_rows: {self.made_rows} is not above 0")
+        _check_share("max_rejected_share", self.max_rejected_share)
+
+
+@dataclass(frozen=True)
+class FeatureTableCreationConfig:
+    """`feature-table-creation`: needs only the environment."""
+
+    env: EnvConfig
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The frozen holdout: share of the distinct feature keys, and the salt of the hash that picks them."""
+
+    fraction: float = 0.2
+    salt: int = 1
+
+    def __post_init__(self) -> None:
+        _check(0.0 < self.fraction < 1.0, f"holdout.fraction: {self.fraction:g} is not between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ModelTrainConfig:
+    """`model-train`: the inputs, the forest, the holdout, the gates and the comparison."""
+
+    env: EnvConfig
+    features: tuple[str, ...] = FEATURES
+    forest: Forest = field(default_factory=Forest)
+    holdout: Holdout = field(default_factory=Holdout)
+    max_training_rows: int = 1_000_000
+    gates: Gates = field(default_factory=Gates)
+    comparison: ComparisonRule = field(default_factory=ComparisonRule)
+    costs: Costs = field(default_factory=Costs)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(len(self.features) > 0, "features: at least one is needed")
+        _check(len(set(self.features)) == len(self.features), "features: a name is listed twice")
+        _check(self.max_training_rows > 0, f"max_training_rows: {self.max_training_rows} is not above 0")
+        _check(min(self.costs.missed_cancellation, self.costs.needless_intervention) > 0, "costs: must be above 0")
+        _check(0.5 < self.comparison.confidence < 1.0, "comparison.confidence: must be above .5 and below 1")
+        _check(self.comparison.bootstrap_samples >= 100, "comparison.bootstrap_samples: must be at least 100")
+
+
+@dataclass(frozen=True)
+class ModelInferenceBatchConfig:
+    """`model-inference-batch`: `batch_rows` bounds how many rows a worker holds at once."""
+
+    env: EnvConfig
+    batch_rows: int = 50_000
+
+    def __post_init__(self) -> None:
+        _check(self.batch_rows > 0, f"batch_rows: {self.batch_rows} is not above 0")

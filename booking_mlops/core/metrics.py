@@ -1,0 +1,170 @@
+"""Measures of a classifier, all of them on probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+
+FloatArray = npt.NDArray[np.float64]
+
+_BOOTSTRAP_CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good a set of probabilities is. `rows` and `base_rate` describe the rows it was measured on."""
+
+    roc_auc: float
+    pr_auc: float
+    log_loss: float
+    brier: float
+    ece: float
+    base_rate: float
+    rows: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Name to value, for MLflow."""
+        return {name: float(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence bounds."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+def expected_calibration_error(labels: FloatArray, probabilities: FloatArray, bins: int = 10) -> float:
+    """Mean gap between probability and observed rate over equal-width bins, weighted by rows (Guo et al., 2017)."""
+    index = np.clip((probabilities * bins).astype(int), 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    gap = np.abs(np.bincount(index, probabilities, bins) - np.bincount(index, labels, bins))
+    return float(gap[count > 0].sum() / max(len(labels), 1))
+
+
+def evaluate(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> Metrics:
+    """All metrics of probabilities (n,) against labels 0/1 (n,).
+
+    With one class only, or a probability that is not a finite number, the metrics that
+    can't be computed are NaN; the promotion rule keeps the champion then.
+    """
+    y = np.asarray(labels, dtype=np.float64)
+    p = np.asarray(probabilities, dtype=np.float64)
+    base_rate = float(y.mean()) if len(y) else float("nan")
+    if len(y) == 0 or y.min() == y.max() or not np.isfinite(p).all():
+        nan = float("nan")
+        return Metrics(nan, nan, nan, nan, nan, base_rate, len(y))
+    return Metrics(
+        roc_auc=float(roc_auc_score(y, p)),
+        pr_auc=float(average_precision_score(y, p)),
+        log_loss=float(log_loss(y, np.clip(p, 1e-7, 1 - 1e-7))),
+        brier=float(brier_score_loss(y, p)),
+        ece=expected_calibration_error(y, p),
+        base_rate=base_rate,
+        rows=len(y),
+    )
+
+
+class _WeightedAuc:
+    """ROC AUC of one set of scores under many weightings: sorts once, ties count half (Mann-Whitney)."""
+
+    def __init__(self, labels: FloatArray, scores: FloatArray) -> None:
+        self._order = np.argsort(scores, kind="stable")
+        ordered = scores[self._order]
+        self._starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        self._positive = labels[self._order]
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        ordered = weights[:, self._order]
+        positive = np.add.reduceat(ordered * self._positive, self._starts, axis=1)
+        negative = np.add.reduceat(ordered * (1.0 - self._positive), self._starts, axis=1)
+        below = np.cumsum(negative, axis=1) - negative / 2.0
+        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            auc: FloatArray = (positive * below).sum(axis=1) / pairs
+        return auc
+
+
+def bootstrap_auc(
+    labels: npt.NDArray[Any],
+    scores: Mapping[str, npt.NDArray[Any]],
+    *,
+    samples: int,
+    seed: int,
+) -> dict[str, FloatArray]:
+    """ROC AUC of each named score over the same bootstrap resamples of the rows, `(samples,)` each.
+
+    Paired: entry i of every result is measured on the same resample, so differences cancel the
+    noise the models share (Efron & Tibshirani, 1993, ch. 16). Rows must be independent: one for
+    each distinct feature key.
+    """
+    y = np.asarray(labels, dtype=np.float64)
+    measures = {name: _WeightedAuc(y, np.asarray(p, dtype=np.float64)) for name, p in scores.items()}
+    rng = np.random.default_rng(seed)
+    n = len(y)
+    parts: dict[str, list[FloatArray]] = {name: [] for name in measures}
+    for start in range(0, samples, _BOOTSTRAP_CHUNK):
+        size = min(_BOOTSTRAP_CHUNK, samples - start)
+        draws = rng.integers(0, n, size=(size, n)) + np.arange(size)[:, None] * n
+        weights = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        for name, measure in measures.items():
+            parts[name].append(measure(weights))
+    return {name: np.concatenate(chunks) for name, chunks in parts.items()}
+
+
+def interval(value: float, draws: FloatArray, confidence: float) -> Interval:
+    """Percentile interval with `confidence` in each bound: .975 gives the usual two-sided 95 %."""
+    finite = draws[np.isfinite(draws)]
+    if len(finite) == 0:
+        return Interval(value, float("nan"), float("nan"))
+    return Interval(value, float(np.quantile(finite, 1 - confidence)), float(np.quantile(finite, confidence)))
+
+
+def single_feature_auc(features: pd.DataFrame, labels: npt.NDArray[Any]) -> dict[str, float]:
+    """What each feature alone says of the label: ROC AUC, at least .5, whichever way round it points.
+
+    Text features are replaced by the mean label of each value first.
+    """
+    y = pd.Series(np.asarray(labels, dtype=np.float64), index=features.index)
+    result: dict[str, float] = {}
+    if y.nunique() < 2:
+        return dict.fromkeys(map(str, features.columns), float("nan"))
+    for name in features.columns:
+        column = features[name]
+        if not pd.api.types.is_numeric_dtype(column):
+            column = y.groupby(column.astype(str)).transform("mean")
+        auc = float(roc_auc_score(y, column))
+        result[str(name)] = max(auc, 1.0 - auc)
+    return result
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a wrong prediction costs, in any one unit: a cancellation nobody acted on, an intervention nobody needed."""
+
+    missed_cancellation: float = 2.0
+    needless_intervention: float = 1.0
+
+
+def operating_threshold(costs: Costs) -> float:
+    """The probability at which acting costs as much as not acting: the best cut for calibrated probabilities.
+
+    Acting on p costs (1 - p) C_needless, not acting p C_missed; Elkan, "The Foundations of
+    Cost-Sensitive Learning", IJCAI 2001, eq. 2.
+    """
+    return costs.needless_intervention / (costs.needless_intervention + costs.missed_cancellation)
+
+
+def mean_cost(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], threshold: float, costs: Costs) -> float:
+    """Mean cost of a row when acting from `threshold` up."""
+    y = np.asarray(labels) == 1
+    act = np.asarray(probabilities) >= threshold
+    return float(np.mean((y & ~act) * costs.missed_cancellation + (~y & act) * costs.needless_intervention))

@@ -1,0 +1,94 @@
+"""The model: one scikit-learn pipeline, preprocessing inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Hyperparameters of the random forest, as scikit-learn names them. `max_features` is a share, 0 to 1."""
+
+    n_estimators: int = 100
+    max_depth: int = 14
+    min_samples_leaf: int = 1
+    max_features: float | None = 0.4
+    seed: int = 42
+
+
+def build(forest: Forest, categorical: Sequence[str], numeric: Sequence[str]) -> Pipeline:
+    """An unfitted pipeline: one-hot for text (a value never seen is all zeros), numbers as they are."""
+    columns = ColumnTransformer(
+        [
+            ("categorical", OneHotEncoder(handle_unknown="ignore", sparse_output=False), list(categorical)),
+            ("numeric", "passthrough", list(numeric)),
+        ],
+        verbose_feature_names_out=False,
+    )
+    model = RandomForestClassifier(
+        n_estimators=forest.n_estimators,
+        max_depth=forest.max_depth,
+        min_samples_leaf=forest.min_samples_leaf,
+        max_features="sqrt" if forest.max_features is None else forest.max_features,
+        random_state=forest.seed,
+        n_jobs=-1,
+    )
+    return Pipeline([("columns", columns), ("model", model)])
+
+
+def kinds(features: pd.DataFrame, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names split into text features and numeric features."""
+    numeric = [name for name in names if pd.api.types.is_numeric_dtype(features[name])]
+    return [name for name in names if name not in numeric], numeric
+
+
+def as_model_input(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The model's inputs with the types it was trained on: numbers as float64, text as str."""
+    return pd.DataFrame(
+        {
+            name: frame[name].astype("float64")
+            if pd.api.types.is_numeric_dtype(frame[name])
+            else frame[name].astype(str)
+            for name in names
+        }
+    )
+
+
+def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """P(cancelled) for each row, (n,)."""
+    return np.asarray(model.predict_proba(inputs)[:, 1], dtype=np.float64)
+
+
+def single_threaded(model: Any) -> Any:
+    """The same model, using one core: Spark already runs one worker for each."""
+    for step in [model, *[part for _, part in getattr(model, "steps", [])]]:
+        if hasattr(step, "n_jobs"):
+            step.n_jobs = 1
+    return model
+
+
+def importance_by_feature(model: Pipeline, names: Sequence[str]) -> dict[str, float]:
+    """The forest's impurity importance summed back to the input features; adds up to 1."""
+    columns: ColumnTransformer = model.named_steps["columns"]
+    values = model.named_steps["model"].feature_importances_
+    result = dict.fromkeys(names, 0.0)
+    encoder = columns.named_transformers_.get("categorical")
+    position = 0
+    categorical = list(columns.transformers_[0][2])
+    for name, categories in zip(categorical, encoder.categories_ if categorical else [], strict=True):
+        result[name] = float(values[position : position + len(categories)].sum())
+        position += len(categories)
+    for name in columns.transformers_[1][2]:
+        result[str(name)] = float(values[position])
+        position += 1
+    return result

@@ -1,0 +1,81 @@
+"""Plots of a model, as PNG bytes. No global figure state: safe in a job and in tests."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+Scores = Mapping[str, npt.NDArray[Any]]
+
+_COLORS = {"challenger": "#0b6e99", "champion": "#c8553d"}
+_GREY = "#9aa0a6"
+
+
+def _figure(title: str, x: str, y: str, width: float = 5.2, height: float = 4.2) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=110)
+    return target.getvalue()
+
+
+def roc(labels: npt.NDArray[Any], scores: Scores) -> bytes:
+    """ROC curve of each named score."""
+    figure, axes = _figure("ROC", "False positive rate", "True positive rate")
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1, label="dummy")
+    for name, values in scores.items():
+        false_positive, true_positive, _ = roc_curve(labels, values)
+        axes.plot(false_positive, true_positive, color=_COLORS.get(name), label=name)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def precision_recall(labels: npt.NDArray[Any], scores: Scores) -> bytes:
+    """Precision against recall of each named score."""
+    figure, axes = _figure("Precision and recall", "Recall", "Precision")
+    axes.axhline(float(np.mean(labels)), color=_GREY, linestyle=":", linewidth=1, label="dummy")
+    for name, values in scores.items():
+        precision, recall, _ = precision_recall_curve(labels, values)
+        axes.plot(recall, precision, color=_COLORS.get(name), label=name)
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def calibration(labels: npt.NDArray[Any], scores: Scores, bins: int = 10) -> bytes:
+    """Observed rate against mean probability, in equal-width bins."""
+    figure, axes = _figure("Calibration", "Predicted probability", "Observed cancellation rate")
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1, label="perfect")
+    y = np.asarray(labels, dtype=float)
+    for name, values in scores.items():
+        index = np.clip((np.asarray(values) * bins).astype(int), 0, bins - 1)
+        count = np.bincount(index, minlength=bins)
+        used = count > 0
+        predicted = np.bincount(index, values, bins)[used] / count[used]
+        observed = np.bincount(index, y, bins)[used] / count[used]
+        axes.plot(predicted, observed, marker="o", markersize=4, color=_COLORS.get(name), label=name)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def importance(values: Mapping[str, float], title: str = "Importance") -> bytes:
+    """Bars of feature importance, the largest on top."""
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    figure, axes = _figure(title, "Share of the total", "", height=0.28 * len(ordered) + 1.2)
+    axes.barh([name.replace("_", " ") for name, _ in ordered], [value for _, value in ordered], color="#0b6e99")
+    return _png(figure)

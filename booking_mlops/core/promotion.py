@@ -1,0 +1,185 @@
+"""The promotion rule: gates first, then champion against challenger. Pure: numbers in, decision out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from booking_mlops.core.metrics import Interval, Metrics
+
+Outcome = Literal["promoted", "kept", "rejected"]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Limits a challenger must meet before it is compared with anything.
+
+    Probabilities and shares are fractions, areas are 0 to 1.
+    """
+
+    min_roc_auc: float = 0.80
+    min_holdout_rows: int = 2_000
+    max_calibration_error: float = 0.06
+    min_margin_over_dummy: float = 0.20
+    min_rows_against_last: float = 0.70
+    max_single_feature_auc: float = 0.79
+    max_importance: float = 0.50
+    max_out_of_range: float = 0.01
+
+
+@dataclass(frozen=True)
+class ComparisonRule:
+    """When a challenger beats the champion: the lower bound of the improvement in ROC AUC is above the minimum."""
+
+    min_improvement: float = 0.0
+    confidence: float = 0.975
+    bootstrap_samples: int = 1_000
+    bootstrap_seed: int = 11
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What one gate saw. `value` and `limit` are text so that any gate can be shown in one table."""
+
+    name: str
+    passed: bool
+    value: str
+    limit: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GateInputs:
+    """Everything the gates look at. `None` means there is nothing to compare with yet."""
+
+    metrics: Metrics
+    dummy_roc_auc: float
+    training_rows: int
+    last_training_rows: int | None
+    single_feature_auc: Mapping[str, float]
+    importance: Mapping[str, float]
+    constant_features: Sequence[str]
+    out_of_range: Mapping[str, float]
+    schema: Mapping[str, str]
+    champion_schema: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Champion and challenger on the same holdout. `improvement` is challenger minus champion, in ROC AUC."""
+
+    challenger: Metrics
+    champion: Metrics
+    improvement: Interval
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to the challenger, and why."""
+
+    outcome: Outcome
+    reason: str
+    gates: tuple[GateResult, ...] = ()
+    comparison: Comparison | None = field(default=None)
+
+    @property
+    def promoted(self) -> bool:
+        """True when the challenger becomes champion."""
+        return self.outcome == "promoted"
+
+
+def _at_least(name: str, value: float, limit: float, what: str) -> GateResult:
+    passed = value >= limit
+    return GateResult(name, passed, f"{value:.4g}", f">= {limit:.4g}", what if passed else f"{what}, below {limit:.4g}")
+
+
+def _worst_at_most(name: str, values: Mapping[str, float], limit: float, what: str) -> GateResult:
+    if not values:
+        return GateResult(name, True, "none", f"<= {limit:.4g}", f"no {what} to check")
+    worst = max(values, key=lambda key: math.inf if math.isnan(values[key]) else values[key])
+    value = values[worst]
+    passed = value <= limit
+    reason = f"{what} of {worst} is {value:.4g}" + ("" if passed else f", above {limit:.4g}")
+    return GateResult(name, passed, f"{value:.4g}", f"<= {limit:.4g}", reason)
+
+
+def _schema_gate(inputs: GateInputs) -> GateResult:
+    if inputs.champion_schema is None:
+        return GateResult("schema_equal", True, "no champion", "equal", "no champion to be equal to")
+    differing = sorted(
+        name
+        for name in {*inputs.schema, *inputs.champion_schema}
+        if inputs.schema.get(name) != inputs.champion_schema.get(name)
+    )
+    passed = not differing
+    reason = "inputs are the champion's" if passed else f"inputs differ from the champion's in {', '.join(differing)}"
+    return GateResult("schema_equal", passed, f"{len(differing)} differ", "equal", reason)
+
+
+def check_gates(inputs: GateInputs, gates: Gates) -> tuple[GateResult, ...]:
+    """Every gate's result, passed or not; NaN never passes."""
+    metrics = inputs.metrics
+    margin = metrics.roc_auc - inputs.dummy_roc_auc
+    constant = ", ".join(inputs.constant_features)
+    if inputs.last_training_rows:
+        share = inputs.training_rows / inputs.last_training_rows
+        rows = _at_least(
+            "rows_against_last",
+            share,
+            gates.min_rows_against_last,
+            f"{inputs.training_rows} training rows against {inputs.last_training_rows} of the last version",
+        )
+    else:
+        rows = GateResult("rows_against_last", True, "no version", "", "no earlier version to compare with")
+    return (
+        _at_least("min_roc_auc", metrics.roc_auc, gates.min_roc_auc, f"ROC AUC {metrics.roc_auc:.4f}"),
+        _at_least("min_holdout_rows", metrics.rows, gates.min_holdout_rows, f"{metrics.rows} distinct holdout rows"),
+        _worst_at_most("max_calibration_error", {"the holdout": metrics.ece}, gates.max_calibration_error, "ECE"),
+        _at_least("beats_dummy", margin, gates.min_margin_over_dummy, f"ROC AUC {margin:.4f} above the dummy"),
+        rows,
+        _worst_at_most(
+            "max_single_feature_auc", inputs.single_feature_auc, gates.max_single_feature_auc, "ROC AUC alone"
+        ),
+        _worst_at_most("max_importance", inputs.importance, gates.max_importance, "importance"),
+        GateResult(
+            "no_constant_feature",
+            not constant,
+            constant or "none",
+            "none",
+            f"constant: {constant}" if constant else "every feature varies",
+        ),
+        _worst_at_most("feature_ranges", inputs.out_of_range, gates.max_out_of_range, "share out of range"),
+        _schema_gate(inputs),
+    )
+
+
+def decide(gates: tuple[GateResult, ...], comparison: Comparison | None, rule: ComparisonRule) -> Decision:
+    """Promote, keep the champion, or reject the challenger.
+
+    A failed gate rejects. Without a champion the gates alone decide. Otherwise the challenger is
+    promoted only when the lower bound of its improvement is above the minimum and its log loss is
+    no worse; a tie, or a number that is not a number, keeps the champion.
+    """
+    failed = [gate for gate in gates if not gate.passed]
+    if failed:
+        reason = "; ".join(f"{gate.name}: {gate.reason}" for gate in failed)
+        return Decision("rejected", reason, gates, comparison)
+    if comparison is None:
+        return Decision("promoted", "first model to pass the gates", gates)
+    improvement = comparison.improvement
+    measured = (
+        f"ROC AUC {comparison.challenger.roc_auc:.4f} against {comparison.champion.roc_auc:.4f}, "
+        f"improvement {improvement.value:+.4f} [{improvement.lower:+.4f}, {improvement.upper:+.4f}]"
+    )
+    numbers = (improvement.value, improvement.lower, comparison.challenger.log_loss, comparison.champion.log_loss)
+    if not all(math.isfinite(number) for number in numbers):
+        return Decision("kept", f"the comparison gave no usable number ({measured})", gates, comparison)
+    if improvement.lower <= rule.min_improvement:
+        why = "a tie" if improvement.value == 0 else f"lower bound not above {rule.min_improvement:g}"
+        return Decision("kept", f"{why}: {measured}", gates, comparison)
+    if comparison.challenger.log_loss > comparison.champion.log_loss:
+        losses = f"{comparison.challenger.log_loss:.4f} against {comparison.champion.log_loss:.4f}"
+        return Decision("kept", f"log loss got worse, {losses}: {measured}", gates, comparison)
+    return Decision("promoted", f"better than the champion: {measured}", gates, comparison)

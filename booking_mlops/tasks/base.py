@@ -1,0 +1,219 @@
+"""The abstract task: typed config in, typed result out, one entry point for the command line and for Databricks."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import logging
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from booking_mlops.config.loader import load
+from booking_mlops.config.model import EnvConfig
+from booking_mlops.core.schema import Table
+from booking_mlops.errors import BookingMlopsError
+from booking_mlops.io.machine import Machine, this_machine
+from booking_mlops.io.registry import Registry
+from booking_mlops.io.spark import spark_session
+from booking_mlops.io.tables import Lake
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ConfigT = TypeVar("ConfigT")
+ResultT = TypeVar("ResultT", bound="Result")
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Result(ABC):
+    """What a task did, for people and for other programs."""
+
+    @abstractmethod
+    def summary(self) -> list[tuple[str, str]]:
+        """Label and value of each line of the closing summary."""
+
+
+class Task(ABC, Generic[ConfigT, ResultT]):
+    """A step of the pipeline. A subclass is its name, its config type and its `run`.
+
+    `spark` and `clock` are for tests and for running several tasks in one session; a task on its own
+    finds both.
+    """
+
+    name: ClassVar[str]
+    """The command, such as `model-train`."""
+    config_type: ClassVar[type]
+    help: ClassVar[str]
+
+    def __init__(self, config: ConfigT, *, spark: SparkSession | None = None, clock: Clock = utc_now) -> None:
+        self.config = config
+        self.clock = clock
+        self.log = logging.getLogger(f"booking_mlops.{self.key()}")
+        self._given_spark = spark
+
+    @classmethod
+    def key(cls) -> str:
+        """The task's key in YAML, such as `model_train`."""
+        return cls.name.replace("-", "_")
+
+    @abstractmethod
+    def run(self) -> ResultT:
+        """Do the work."""
+
+    @property
+    def env(self) -> EnvConfig:
+        """The environment."""
+        return self.config.env  # type: ignore[attr-defined, no-any-return]
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine this runs on."""
+        return this_machine(os.environ)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The Spark session, started on first use."""
+        return self._given_spark or spark_session(self.machine, self.env.spark_conf, os.environ)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The environment's tables."""
+        return Lake(self.spark, self.machine.database(self.env.catalog, self.env.schema))
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The environment's experiment and model."""
+        return Registry(
+            self.machine,
+            model_name=self.env.model_name,
+            experiment=self.env.experiment,
+            tracking_uri=self.env.tracking_uri,
+            registry_uri=self.env.registry_uri,
+        )
+
+    def ensure_table(self, table: Table) -> None:
+        """Create one of the project's tables when it is not there."""
+        in_unity_catalog = self.machine.on_cluster and self.env.catalog not in ("spark_catalog", "hive_metastore")
+        self.lake.ensure(
+            table.name,
+            [(column.name, column.sql_type, column.comment, column.nullable) for column in table.columns],
+            comment=table.comment,
+            partition_by=table.partition_by,
+            primary_key=table.key if in_unity_catalog else (),
+        )
+
+    @staticmethod
+    def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+        """The arguments that do not depend on the task."""
+        parser.add_argument("--env", metavar="ENV", default="local", help="reads CONF_DIR/envs/ENV.yml; default: local")
+        parser.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
+        parser.add_argument("--env-file", metavar="FILE", type=Path, help="the environment's file, instead of --env")
+        parser.add_argument(
+            "--set",
+            dest="settings",
+            metavar="KEY=VALUE",
+            action="append",
+            default=[],
+            help="override one value, such as forest.max_depth=8 or env.schema=mine; may be repeated",
+        )
+        parser.add_argument("--verbose", action="store_true", help="log every step")
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """The arguments every task takes."""
+        parser.add_argument("--conf-file", metavar="FILE", type=Path, help=f"default: CONF_DIR/tasks/{cls.key()}.yml")
+        cls.add_shared_arguments(parser)
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace, settings: Sequence[str] | None = None) -> Task[Any, Any]:
+        """The task, configured.
+
+        Raises: ConfigError.
+        """
+        config: Any = load(
+            cls.config_type,
+            cls.key(),
+            arguments.conf_file or arguments.conf_dir / "tasks" / f"{cls.key()}.yml",
+            arguments.env_file or arguments.conf_dir / "envs" / f"{arguments.env}.yml",
+            arguments.settings if settings is None else settings,
+            known_tasks=TASK_KEYS,
+        )
+        return cls(config)
+
+    @classmethod
+    def entrypoint(cls, argv: Sequence[str] | None = None) -> None:
+        """The task as a program: what the wheel's entry point calls, on Databricks too.
+
+        Returns on success; exits with code 1 on an expected failure and 2 on a wrong call, so that
+        a job fails where it should.
+        """
+        parser = argparse.ArgumentParser(prog=cls.name, description=cls.help)
+        cls.add_arguments(parser)
+        arguments = parser.parse_args(argv)
+        code = guarded(lambda: show(cls.from_arguments(arguments).run()), verbose=arguments.verbose)
+        if code:
+            sys.exit(code)
+
+
+TASK_KEYS = (
+    "setup_data",
+    "feature_table_creation",
+    "model_train",
+    "model_inference_batch",
+)
+
+
+def start_logging(verbose: bool) -> None:
+    """Log to stderr: the project's own steps always, other libraries' only when something is wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("booking_mlops").setLevel(logging.DEBUG if verbose else logging.INFO)
+    for name in ("py4j", "mlflow", "alembic", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def guarded(action: Callable[[], object], *, verbose: bool = False) -> int:
+    """Run `action`; an expected failure becomes one line on stderr. Returns the exit code."""
+    start_logging(verbose)
+    try:
+        action()
+    except BookingMlopsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def format_summary(lines: Sequence[tuple[str, str]]) -> str:
+    """Labels and values in two columns."""
+    width = max((len(label) for label, _ in lines), default=0)
+    return "\n".join(f"  {label:<{width}}  {value}" for label, value in lines)
+
+
+def show(result: Result) -> None:
+    """Print a result's summary."""
+    print(format_summary(result.summary()))
+
+
+def principal() -> str:
+    """Who runs this process: the operator's name for it, else the account."""
+    try:
+        return os.environ.get("BOOKING_PRINCIPAL") or getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

