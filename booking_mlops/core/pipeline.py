@@ -69,12 +69,14 @@ def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np
     return np.asarray(model.predict_proba(inputs)[:, 1], dtype=np.float64)
 
 
-def single_threaded(model: Any) -> Any:
-    """The same model, using one core: Spark already runs one worker for each."""
-    for step in [model, *[part for _, part in getattr(model, "steps", [])]]:
-        if hasattr(step, "n_jobs"):
-            step.n_jobs = 1
-    return model
+def fit(forest: Forest, inputs: pd.DataFrame, labels: npt.NDArray[Any]) -> Pipeline:
+    """The pipeline fitted to `inputs`, whose columns are its features.
+
+    It is fitted on every core and scores on one: threads add the trees up in any order, which moves
+    the last digits from call to call, and Spark runs one worker for each core already.
+    """
+    pipeline = build(forest, *kinds(inputs, list(inputs.columns))).fit(inputs, labels)
+    return pipeline.set_params(model__n_jobs=1)
 
 
 def importance_by_feature(model: Pipeline, names: Sequence[str]) -> dict[str, float]:

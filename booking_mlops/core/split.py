@@ -37,7 +37,8 @@ def holdout_mask(feature_keys: npt.NDArray[Any], fraction: float, salt: int = 1)
 def one_row_each(frame: pd.DataFrame, key: str, order: str) -> pd.DataFrame:
     """One row for each distinct `key`, the first by `order`: twins count once when models are judged."""
     ordered: pd.DataFrame = frame.sort_values([key, order], kind="stable")
-    return ordered.drop_duplicates(key).reset_index(drop=True)
+    first: pd.DataFrame = ordered.drop_duplicates(key).reset_index(drop=True)
+    return first
 
 
 def later_mask(dates: pd.Series, fraction: float) -> BoolArray:

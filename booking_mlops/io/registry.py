@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -56,7 +57,7 @@ def _explained(doing: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException, OSError) as error:
-        text = str(error).strip().splitlines()
+        text = [_without_secrets(line) for line in str(error).strip().splitlines()]
         raise RegistryError(f"{doing}: {text[0][:500] if text else type(error).__name__}") from error
 
 
@@ -100,8 +101,9 @@ class Registry:
 
             if self.tracking_uri == self._machine.tracking_uri:
                 self._machine.lake.mkdir(parents=True, exist_ok=True)
-            mlflow.set_tracking_uri(self.tracking_uri)
-            mlflow.set_registry_uri(self.registry_uri)
+            with _own_environment():
+                mlflow.set_tracking_uri(self.tracking_uri)
+                mlflow.set_registry_uri(self.registry_uri)
             with _explained(f"tracking server {_without_secrets(self.tracking_uri)}"), _own_logging():
                 self._client = mlflow.MlflowClient(self.tracking_uri, self.registry_uri)
         return self._client
@@ -288,10 +290,24 @@ def _version(found: ModelVersion) -> Version:
     return Version(found.name, int(found.version), str(found.run_id), dict(found.tags or {}))
 
 
-def _without_secrets(uri: str) -> str:
-    """A URI without the user and password it may carry."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
+def _without_secrets(text: str) -> str:
+    """The text without the user and password that its URIs may carry."""
+    return re.sub(r"://[^/\s@]+@", "://", text)
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Keep the operator's variables: MLflow writes its own settings over them."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from booking_mlops.config.model import ModelInferenceBatchConfig
-from booking_mlops.core.pipeline import as_model_input, cancellation_probability, single_threaded
+from booking_mlops.core.pipeline import as_model_input, cancellation_probability
 from booking_mlops.core.schema import FEATURE_TABLE, PREDICTIONS
 from booking_mlops.errors import DataQualityError, IncompatibleModel
 from booking_mlops.tasks.base import Result, Task
@@ -75,7 +75,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         written = self.lake.fingerprint(PREDICTIONS.name) != fingerprint
         if written:
             self.log.info("scoring with %s version %d", champion.name, champion.number)
-            model = single_threaded(self.registry.load(champion))
+            model = self.registry.load(champion)
             scored = self._score(features, model, names)
             from pyspark.sql import functions as F
 

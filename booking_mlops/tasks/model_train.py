@@ -29,10 +29,9 @@ from booking_mlops.core.metrics import (
 )
 from booking_mlops.core.pipeline import (
     as_model_input,
-    build,
     cancellation_probability,
+    fit,
     importance_by_feature,
-    kinds,
 )
 from booking_mlops.core.promotion import Comparison, Decision, GateInputs, check_gates, decide
 from booking_mlops.core.quality import check_ranges_known, profile
@@ -191,8 +190,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
 
     def fit(self, train: pd.DataFrame) -> Pipeline:
         """The configured pipeline, fitted."""
-        inputs = as_model_input(train, self.config.features)
-        return build(self.config.forest, *kinds(inputs, self.config.features)).fit(inputs, train[LABEL].to_numpy())
+        return fit(self.config.forest, as_model_input(train, self.config.features), train[LABEL].to_numpy())
 
     def _score(self, model: Any, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
         return cancellation_probability(model, as_model_input(rows, self.config.features))

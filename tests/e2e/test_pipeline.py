@@ -1,0 +1,129 @@
+"""The program as a user starts it: processes of their own, tables read back from disk by another library."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import deltalake
+import pytest
+
+from tests.conftest import ROOT
+
+PROGRAM = Path(sys.executable).with_name("booking-mlops")
+ROWS = 12_000
+SMALL = ["--set", f"setup_data.made_rows={ROWS}"]
+
+
+def run(lake: Path, *arguments: str, java: bool = True) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "BOOKING_LAKE": str(lake)}
+    if not java:
+        environ.pop("JAVA_HOME", None)
+        environ["PATH"] = _path_without_java(lake.parent / "bin")
+    return subprocess.run(
+        [str(PROGRAM), *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=400, check=False
+    )
+
+
+def _path_without_java(folder: Path) -> str:
+    """Only what Spark's launcher itself calls."""
+    folder.mkdir(exist_ok=True)
+    for name in (
+        "bash",
+        "sh",
+        "dirname",
+        "ps",
+        "uname",
+        "cat",
+        "nice",
+        "env",
+        "ls",
+        "rm",
+        "mkdir",
+        "chmod",
+        "readlink",
+    ):
+        found = shutil.which(name)
+        if found and not (folder / name).exists():
+            (folder / name).symlink_to(found)
+    return str(folder)
+
+
+def table(lake: Path, name: str) -> deltalake.DeltaTable:
+    return deltalake.DeltaTable(lake / "warehouse" / "booking_local.db" / name)
+
+
+def rows(lake: Path, name: str) -> int:
+    return table(lake, name).to_pyarrow_table().num_rows
+
+
+def test_everything_runs_twice_without_the_machines_java_and_the_second_run_changes_nothing(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    first = run(lake, "run", *SMALL, java=False)
+    assert first.returncode == 0, first.stderr
+    for label in ("rows in", "ROC AUC", "promoted: first model to pass the gates", "predictions", "where to look"):
+        assert label in first.stdout
+    counts = {name: rows(lake, name) for name in ("bookings", "bookings_rejected", "features", "labels", "predictions")}
+    assert counts["bookings"] + counts["bookings_rejected"] == ROWS
+    assert counts["bookings"] == counts["features"] == counts["labels"] == counts["predictions"]
+    versions = {name: table(lake, name).version() for name in counts}
+
+    second = run(lake, "run", *SMALL)
+    assert second.returncode == 0, second.stderr
+    assert "kept: a tie" in second.stdout
+    assert {name: rows(lake, name) for name in counts} == counts
+    scored = table(lake, "predictions").to_pyarrow_table()
+    days = len(set(scored["scored_on"].to_pylist()))
+    if days == 1:  # unless midnight passed between the runs
+        assert {name: table(lake, name).version() for name in counts} == versions
+    assert set(scored["model_version"].to_pylist()) == {1}
+    assert len(set(scored["booking_id"].to_pylist())) == counts["bookings"]
+    decided = table(lake, "promotions").to_pyarrow_table().sort_by("challenger_version")
+    assert decided["decision"].to_pylist() == ["promoted", "kept"]
+    auc = re.search(r"ROC AUC\s+(0\.\d+)", first.stdout)
+    assert auc is not None
+    assert 0.88 < float(auc[1]) < 0.95
+
+
+def test_a_run_killed_at_any_moment_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    environ = {**os.environ, "BOOKING_LAKE": str(lake)}
+    for marker in ("created spark_catalog.booking_local.bookings\n", "writing features", "training on"):
+        with subprocess.Popen(
+            [str(PROGRAM), "run", *SMALL],
+            cwd=ROOT,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if marker.strip() in line:
+                    break
+            else:
+                pytest.fail(f"'{marker}' was never reached")
+            time.sleep(0.4)
+            os.killpg(process.pid, signal.SIGKILL)
+    final = run(lake, "run", *SMALL)
+    assert final.returncode == 0, final.stderr
+    assert rows(lake, "bookings") + rows(lake, "bookings_rejected") == ROWS
+    assert rows(lake, "predictions") == rows(lake, "features") == rows(lake, "labels") == rows(lake, "bookings")
+    assert set(table(lake, "predictions").to_pyarrow_table()["model_version"].to_pylist()) == {1}
+
+
+def test_a_failure_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = run(tmp_path / "lake", "run", "--booking-csv", str(tmp_path / "typo.csv"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {tmp_path}/typo.csv: no such file; put Booking.csv there or change source_csv"
+    )
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "lake").rglob("*.parquet"))

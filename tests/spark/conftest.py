@@ -1,0 +1,70 @@
+"""A trained environment, shared by the tests that only read it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booking_mlops.config.loader import load
+from booking_mlops.io.machine import this_machine
+from booking_mlops.io.registry import Registry
+from booking_mlops.io.spark import register_tables
+from booking_mlops.tasks.base import TASK_KEYS, Task
+from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
+from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
+from booking_mlops.tasks.model_train import ModelTrain
+from booking_mlops.tasks.setup_data import SetupData
+from tests.conftest import ROOT, Environment, noon, write_environment
+
+ROWS = 12_000
+
+
+def make_task(
+    task: type[Task[Any, Any]], spark: Any, environment: Environment, *settings: str, day: int = 1
+) -> Task[Any, Any]:
+    """A task of the environment with a clock that stands still."""
+    task_file = ROOT / "conf" / "tasks" / f"{task.key()}.yml"
+    config = load(task.config_type, task.key(), task_file, environment.file, settings, known_tasks=TASK_KEYS)
+    return task(config, spark=spark, clock=noon(day))
+
+
+def registry_of(environment: Environment) -> Registry:
+    """The environment's registry."""
+    number = environment.schema.removeprefix("test_")
+    return Registry(this_machine(os.environ), model_name=environment.model_name, experiment=f"experiment_{number}")
+
+
+@dataclass
+class Trained:
+    environment: Environment
+    results: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def trained(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Every task run once. Not to be changed."""
+    environment = write_environment(
+        tmp_path_factory.mktemp("trained"), setup_data={"make_data": True, "made_rows": ROWS}
+    )
+    results = {}
+    for task in (SetupData, FeatureTableCreation, ModelTrain, ModelInferenceBatch):
+        results[task.key()] = make_task(task, spark, environment).run()
+    return Trained(environment, results)
+
+
+@pytest.fixture
+def featured(spark: Any, trained: Trained, tmp_path: Path, lake: Path) -> Environment:
+    """An environment with bookings, features and labels but no model, for a test to change."""
+    environment = write_environment(tmp_path)
+    warehouse = lake / "warehouse"
+    for table in ("bookings", "features", "labels"):
+        shutil.copytree(
+            warehouse / f"{trained.environment.schema}.db" / table, warehouse / f"{environment.schema}.db" / table
+        )
+    register_tables(spark, this_machine(os.environ))
+    return environment

@@ -1,0 +1,206 @@
+"""`setup-data` through its command, on real tables. Each refusal must leave the tables as they were."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import HEADER, Cli, Environment, write_bookings
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+
+def ingest(booking_mlops: Cli, environment: Environment, csv: Path | str, *more: str) -> Any:
+    return booking_mlops("setup-data", "--env-file", environment.file, "--set", f"source_csv={csv}", *more)
+
+
+def rejected(spark: Any, environment: Environment) -> dict[int, str]:
+    rows = spark.table(environment.table("bookings_rejected")).collect()
+    return {row["source_line"]: row["reason"] for row in rows}
+
+
+def commits(spark: Any, environment: Environment) -> list[int]:
+    """The number of Delta commits of both tables."""
+    return [
+        spark.sql(f"DESCRIBE HISTORY {environment.table(name)}").count() for name in ("bookings", "bookings_rejected")
+    ]
+
+
+GOOD = "INN1,2,0,1,2,Meal Plan 1,0,Room_Type 1,10,Online,0,0,0,99.5,1,10/2/2017,Canceled"
+
+
+def row(**changes: str) -> str:
+    names = dict(zip(HEADER.split(","), GOOD.split(","), strict=True))
+    names.update(changes)
+    return ",".join(names.values())
+
+
+def test_every_line_is_a_booking_or_a_rejected_row_with_its_line_and_reason(
+    spark: Any, environment: Environment, tmp_path: Path, booking_mlops: Cli
+) -> None:
+    bad = {
+        row(Booking_ID="B1", **{"date of reservation": "2018-2-29"}): '"2018-2-29" is not a date that exists',
+        row(Booking_ID="B2", **{"date of reservation": "2/30/2018"}): "is not a date that exists",
+        row(Booking_ID="B3", **{"date of reservation": "13/1/2018"}): "is not a date that exists",
+        row(Booking_ID="B4", **{"date of reservation": "2018"}): "is not a date that exists",
+        row(Booking_ID="B5", **{"booking status": ""}): "booking status: empty",
+        row(Booking_ID="B6", **{"booking status": "Maybe"}): '"Maybe" is not Canceled or Not_Canceled',
+        row(Booking_ID="B7", **{"lead time": "ten"}): 'lead time: "ten" is not a whole number',
+        row(Booking_ID="B8", **{"lead time": "-3"}): "is not a whole number",
+        row(Booking_ID="B9", **{"average price": "NaN"}): "average price",
+        row(Booking_ID="B10", **{"average price": "10760"}): "average price: 10760 is outside 0 to 2000",
+        row(Booking_ID="B11", repeated="2"): '"2" is not 0 or 1',
+        row(Booking_ID=""): "Booking_ID: empty",
+        row(Booking_ID="B13", **{"room type": "x" * 101}): "longer than 100",
+        row(Booking_ID="B14") + ",more": "not 17 fields",
+        row(Booking_ID="B15", **{"lead time": "99999999999"}): "is not a whole number",
+        row(Booking_ID="B16", **{"P-C": "1.5", "repeated": ""}): "repeated: empty; P-C",
+        'B17,"open quote,0,0': "not 17 fields",
+        row(Booking_ID="B18")[:40]: "not 17 fields",
+    }
+    good = [row(Booking_ID=f"G{n}") for n in range(30)]
+    quoted = row(Booking_ID="Q1", **{"type of meal": '"Meal, Plan"'})
+    repeated = row(Booking_ID="G5", **{"lead time": "11"})
+    lines = [HEADER, *good, "", quoted, repeated, *bad]
+    csv = tmp_path / "Booking.csv"
+    csv.write_text("\n".join(lines), encoding="utf-8")  # no newline at the end: the last line is cut
+
+    outcome = ingest(booking_mlops, environment, csv, "--set", "max_rejected_share=0.5")
+
+    assert outcome.code == 0, outcome.err
+    reasons = rejected(spark, environment)
+    first_bad = lines.index(next(iter(bad))) + 1
+    for number, (line, reason) in enumerate(bad.items(), start=first_bad):
+        assert reason in reasons[number], line
+    assert reasons[first_bad - 1] == "Booking_ID: already on line 7"
+    kept = spark.table(environment.table("bookings"))
+    assert {r["booking_id"] for r in kept.collect()} == {*(f"G{n}" for n in range(30)), "Q1"}
+    assert kept.where("booking_id = 'Q1'").first()["type_of_meal"] == "Meal, Plan"
+    assert kept.where("booking_id = 'G5'").first()["lead_time"] == 10
+    assert len(reasons) == len(bad) + 1
+    raw = spark.table(environment.table("bookings_rejected")).where("reason LIKE '%status: empty%'").first()
+    assert raw["raw_row"] in bad
+    assert raw["source_file"] == "Booking.csv"
+    assert f"{len(lines) - 2} read = 31 bookings + {len(bad) + 1} rejected" in outcome.out
+
+
+def test_types_and_both_spellings_of_a_date(
+    spark: Any, environment: Environment, tmp_path: Path, booking_mlops: Cli
+) -> None:
+    csv = tmp_path / "Booking.csv"
+    iso = row(Booking_ID="ISO", **{"date of reservation": "2017-10-2"})
+    csv.write_text("\ufeff" + "\r\n".join([HEADER, GOOD, iso]) + "\r\n", encoding="utf-8")
+    assert ingest(booking_mlops, environment, csv).code == 0
+    table = spark.table(environment.table("bookings"))
+    assert {str(r["date_of_reservation"]) for r in table.collect()} == {"2017-10-02"}
+    types = dict(table.dtypes)
+    assert (types["lead_time"], types["average_price"], types["date_of_reservation"]) == ("int", "double", "date")
+    assert all(field.metadata.get("comment") for field in table.schema.fields)
+
+
+def test_a_second_run_writes_nothing_and_another_file_replaces_the_bookings_but_no_rejected_row(
+    spark: Any, environment: Environment, tmp_path: Path, booking_mlops: Cli
+) -> None:
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    lines = write_bookings(one, 100)
+    one.write_text("\n".join([*lines, row(repeated="9")]), encoding="utf-8")
+    write_bookings(two, 50, seed=4)
+    first = ingest(booking_mlops, environment, one)
+    assert "100 bookings + 1 rejected" in first.out
+    before = commits(spark, environment)
+    again = ingest(booking_mlops, environment, one)
+    assert "nothing written" in again.out
+    assert commits(spark, environment) == before
+    assert ingest(booking_mlops, environment, two).code == 0
+    assert spark.table(environment.table("bookings")).count() == 50
+    assert len(rejected(spark, environment)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        ((HEADER + "\n").encode(), "no rows below the header"),
+        ((HEADER + "\n\n  \n").encode(), "no rows below the header"),
+        (HEADER.replace(",", ";").encode() + b"\nx", "separated by semicolons"),
+        (b"id,status\n1,2\n", "missing Booking_ID"),
+        (gzip.compress((HEADER + "\n" + GOOD).encode()), "is not the header"),
+        ((HEADER + "\n" + GOOD + "\n" + row(repeated="7")).encode(), "1 of 2 rows are bad (50.0%, limit 2.0%)"),
+    ],
+    ids=["0-byte", "header only", "blank lines", "semicolons", "other file", "gzip", "too many bad rows"],
+)
+def test_a_file_that_will_not_do_is_refused_and_the_tables_are_as_they_were(
+    content: bytes, message: str, spark: Any, environment: Environment, tmp_path: Path, booking_mlops: Cli
+) -> None:
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    write_bookings(good, 20)
+    assert ingest(booking_mlops, environment, good).code == 0
+    before = commits(spark, environment)
+    bad.write_bytes(content)
+    outcome = ingest(booking_mlops, environment, bad)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    assert commits(spark, environment) == before
+    assert spark.table(environment.table("bookings")).count() == 20
+
+
+def test_a_refused_first_file_leaves_no_table(
+    environment: Environment, tmp_path: Path, booking_mlops: Cli, spark: Any
+) -> None:
+    csv = tmp_path / "Booking.csv"
+    csv.write_text(HEADER + "\n" + row(repeated="7"), encoding="utf-8")
+    assert ingest(booking_mlops, environment, csv).code == 1
+    assert not spark.catalog.tableExists(environment.table("bookings"))
+
+
+def test_a_compressed_file_with_its_ending_is_read(
+    environment: Environment, tmp_path: Path, booking_mlops: Cli
+) -> None:
+    csv = tmp_path / "Booking.csv.gz"
+    csv.write_bytes(gzip.compress((HEADER + "\n" + GOOD + "\n").encode()))
+    assert "1 read = 1 bookings" in ingest(booking_mlops, environment, csv).out
+
+
+def test_line_numbers_hold_over_many_partitions(
+    spark: Any, environment: Environment, tmp_path: Path, booking_mlops: Cli
+) -> None:
+    csv = tmp_path / "Booking.csv"
+    lines = write_bookings(csv, 3000)
+    places = [7, 1500, 2999]
+    for place in places:
+        lines[place] = "cut"
+    csv.write_text("\n".join(lines), encoding="utf-8")
+    before = spark.conf.get("spark.sql.files.maxPartitionBytes")
+    spark.conf.set("spark.sql.files.maxPartitionBytes", "20000")
+    try:
+        assert ingest(booking_mlops, environment, csv).code == 0
+    finally:
+        spark.conf.set("spark.sql.files.maxPartitionBytes", before)
+    assert sorted(rejected(spark, environment)) == [place + 1 for place in places]
+
+
+def test_no_file_is_said_unless_data_may_be_made(environment: Environment, booking_mlops: Cli, spark: Any) -> None:
+    missing = ingest(booking_mlops, environment, "/nowhere/Booking.csv", "--set", "make_data=true")
+    assert missing.code == 1
+    assert "/nowhere/Booking.csv: no such file" in missing.err
+    unset = booking_mlops("setup-data", "--env-file", environment.file)
+    assert unset.code == 1
+    assert "source_csv is not set" in unset.err
+    made = booking_mlops(
+        "setup-data", "--env-file", environment.file, "--set", "make_data=true", "--set", "made_rows=3000"
+    )
+    assert made.code == 0, made.err
+    assert "3,000 read" in made.out
+    assert "(made data)" in made.out
+    counts = [spark.table(environment.table(name)).count() for name in ("bookings", "bookings_rejected")]
+    assert sum(counts) == 3000
+
+
+def test_a_range_for_a_column_that_is_none_is_refused(environment: Environment, booking_mlops: Cli) -> None:
+    outcome = booking_mlops("setup-data", "--env-file", environment.file, "--set", "ranges.lead=[0, 1]")
+    assert outcome.code == 1
+    assert "lead is not a numeric column" in outcome.err

