@@ -20,7 +20,7 @@ $(VENV)/.ready: setup.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=23' 'setuptools<81' wheel
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation -e '.[local,dbx,test]'
+	@PYTHONWARNINGS=ignore PYTHONPATH=$(CURDIR)/scripts/python312 $(BIN)/python -m pip install -q --no-build-isolation -e '.[local,dbx,test]'
 	@touch $@
 
 demo: setup ## Run the whole pipeline here; BOOKING_CSV=path/to/Booking.csv uses your own file
@@ -32,9 +32,13 @@ test: setup ## Run all tests, with coverage
 test-unit: setup ## Run the tests that need no Spark: seconds
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
+workspace: setup ## Keep a Databricks workspace up on this machine for the real dbx, and print what to export
+	@$(BIN)/python -m local_workspace serve
+
 $(LINT)/.ready: Makefile
 	@test -x $(LINT)/bin/python || $(PYTHON) -m venv $(LINT)
-	@$(LINT)/bin/python -m pip install -q 'ruff==0.14.*' 'mypy==1.18.*' 'import-linter==2.*' pandas-stubs types-PyYAML types-requests types-tqdm
+	@$(LINT)/bin/python -m pip install -q 'ruff==0.14.*' 'mypy==1.18.*' 'import-linter==2.*' flask pandas-stubs \
+		types-PyYAML types-requests types-tqdm types-waitress
 	@touch $@
 
 lint: setup $(LINT)/.ready ## ruff, mypy (strict) and import-linter

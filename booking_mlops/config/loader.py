@@ -28,8 +28,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         """As the parent, after looking for a repeated key."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
-            if key != "<<" and key in seen:
+            if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)

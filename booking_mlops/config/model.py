@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from booking_mlops.core.metrics import Costs
 from booking_mlops.core.pipeline import Forest
@@ -35,6 +36,28 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Grant:
+    """Who may do what: one of the three names, and the level as Databricks spells it."""
+
+    permission_level: Literal["CAN_READ", "CAN_EDIT", "CAN_MANAGE"]
+    user_name: str | None = None
+    group_name: str | None = None
+    service_principal_name: str | None = None
+
+    def __post_init__(self) -> None:
+        named = [name for name in (self.user_name, self.group_name, self.service_principal_name) if name]
+        _check(len(named) == 1, "permissions: a grant names one of user_name, group_name and service_principal_name")
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """Who may see and manage the experiment and the registered model of an environment."""
+
+    experiment: tuple[Grant, ...] = ()
+    model: tuple[Grant, ...] = ()
+
+
+@dataclass(frozen=True)
 class EnvConfig:
     """One environment: where its tables, its experiment and its model live.
 
@@ -50,6 +73,7 @@ class EnvConfig:
     tracking_uri: str | None = None
     registry_uri: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    permissions: Permissions = field(default_factory=Permissions)
     spark_conf: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,8 +86,8 @@ class EnvConfig:
 class SetupDataConfig:
     """`setup-data`: which file to ingest, and how dirty it may be.
 
-    `source_csv` is a path, `dbfs:/…` or `/Volumes/…`. Where it is left out, `make_data` allows making
-    `made_rows` bookings (seed `made_seed`) in its place. `ranges` are inclusive.
+    `source_csv` is a path, `dbfs:/…` or `/Volumes/…`. When it is left out or nothing is there, `make_data`
+    allows making `made_rows` bookings (seed `made_seed`) in its place. `ranges` are inclusive.
     """
 
     env: EnvConfig
@@ -129,3 +153,10 @@ class ModelInferenceBatchConfig:
 
     def __post_init__(self) -> None:
         _check(self.batch_rows > 0, f"batch_rows: {self.batch_rows} is not above 0")
+
+
+@dataclass(frozen=True)
+class IntegrationTestConfig:
+    """`integration-test`: needs only the environment."""
+
+    env: EnvConfig

@@ -97,7 +97,10 @@ def check_header(line: str, source: str) -> None:
     Raises: DataQualityError.
     """
     text = line.lstrip("\ufeff").rstrip("\r\n")
-    found = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
+    try:
+        found = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
+    except csv.Error:
+        raise DataQualityError(f"{source}: line 1 is not the header of Booking.csv: it is no text at all") from None
     if tuple(found) == CSV_HEADER:
         return
     for delimiter, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):

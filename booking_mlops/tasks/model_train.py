@@ -42,6 +42,7 @@ from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import Version
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.history import PromotionHistory
+from booking_mlops.tasks.permissions import apply_permissions
 
 TRAINING_ROWS_TAG = "training_rows"
 FEATURES_VERSION_TAG = "features_version"
@@ -134,6 +135,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         history.record(version, champion, after, decision, _metrics_json(metrics, auc, time_ordered, decision))
         if decision.promoted:
             self.registry.make_champion(version.number)
+        apply_permissions(self)
         return ModelTrainResult(
             model_name=self.env.model_name,
             version=version.number,

@@ -140,8 +140,10 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             except AnalysisException as error:
                 if error.getErrorClass() != "PATH_NOT_FOUND":
                     raise
-                raise DataQualityError(f"{path}: no such file; put Booking.csv there or change source_csv") from None
-        if not self.config.make_data:
+            if not self.config.make_data:
+                raise DataQualityError(f"{path}: no such file; put Booking.csv there or change source_csv")
+            self.log.warning("%s: no such file; data is made in its place", path)
+        elif not self.config.make_data:
             raise DataQualityError("source_csv is not set; set it to the path of Booking.csv, or set make_data to true")
         rows, seed = self.config.made_rows, self.config.made_seed
         self.log.info("making %s bookings (seed %d)", f"{rows:,}", seed)

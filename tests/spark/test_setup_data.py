@@ -127,7 +127,7 @@ def test_a_second_run_writes_nothing_and_another_file_replaces_the_bookings_but_
         ((HEADER + "\n\n  \n").encode(), "no rows below the header"),
         (HEADER.replace(",", ";").encode() + b"\nx", "separated by semicolons"),
         (b"id,status\n1,2\n", "missing Booking_ID"),
-        (gzip.compress((HEADER + "\n" + GOOD).encode()), "is not the header"),
+        (gzip.compress((HEADER + "\n" + GOOD).encode(), mtime=0), "is not the header"),
         ((HEADER + "\n" + GOOD + "\n" + row(repeated="7")).encode(), "1 of 2 rows are bad (50.0%, limit 2.0%)"),
     ],
     ids=["0-byte", "header only", "blank lines", "semicolons", "other file", "gzip", "too many bad rows"],
@@ -184,15 +184,16 @@ def test_line_numbers_hold_over_many_partitions(
 
 
 def test_no_file_is_said_unless_data_may_be_made(environment: Environment, booking_mlops: Cli, spark: Any) -> None:
-    missing = ingest(booking_mlops, environment, "/nowhere/Booking.csv", "--set", "make_data=true")
+    missing = ingest(booking_mlops, environment, "/nowhere/Booking.csv")
     assert missing.code == 1
     assert "/nowhere/Booking.csv: no such file" in missing.err
     unset = booking_mlops("setup-data", "--env-file", environment.file)
     assert unset.code == 1
     assert "source_csv is not set" in unset.err
-    made = booking_mlops(
-        "setup-data", "--env-file", environment.file, "--set", "make_data=true", "--set", "made_rows=3000"
+    made = ingest(
+        booking_mlops, environment, "/nowhere/Booking.csv", "--set", "make_data=true", "--set", "made_rows=3000"
     )
+    assert "/nowhere/Booking.csv: no such file; data is made in its place" in made.err
     assert made.code == 0, made.err
     assert "3,000 read" in made.out
     assert "(made data)" in made.out

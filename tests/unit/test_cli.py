@@ -11,7 +11,7 @@ from booking_mlops.core.schema import CSV_HEADER
 from booking_mlops.tasks import base
 from tests.conftest import Cli
 
-TASKS = ["setup-data", "feature-table-creation", "model-train", "model-inference-batch"]
+TASKS = ["setup-data", "feature-table-creation", "model-train", "model-inference-batch", "integration-test"]
 
 
 def test_help_names_every_task_and_shows_how_to_begin(booking_mlops: Cli) -> None:
@@ -36,7 +36,7 @@ def test_every_task_is_a_command_and_an_entry_point_of_the_wheel(task: str, caps
 
 
 def test_the_keys_in_yaml_are_the_tasks() -> None:
-    assert [task.key() for task in cli.PIPELINE] == list(base.TASK_KEYS)
+    assert [task.key() for task in cli.TASKS] == list(base.TASK_KEYS)
 
 
 def test_a_wrong_call_is_code_2(booking_mlops: Cli) -> None:

@@ -1,0 +1,63 @@
+"""The Databricks workspace a task runs in: its permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from booking_mlops.errors import WorkspaceError
+
+Entries = Sequence[Mapping[str, str]]
+
+_UNITY_CATALOG = {"CAN_READ": "EXECUTE", "CAN_EDIT": "APPLY_TAG", "CAN_MANAGE": "ALL_PRIVILEGES"}
+
+
+def in_workspace(environ: Mapping[str, str]) -> bool:
+    """Whether there is a workspace to talk to: on a cluster, or where a host is given."""
+    return "DATABRICKS_RUNTIME_VERSION" in environ or "DATABRICKS_HOST" in environ
+
+
+class Workspace:
+    """The workspace's REST API, with the credentials the process was given."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+
+    def _call(self, method: str, path: str, doing: str, **more: Any) -> dict[str, Any]:
+        from databricks.sdk import WorkspaceClient
+        from databricks.sdk.errors import DatabricksError
+
+        try:
+            if self._client is None:
+                self._client = WorkspaceClient().api_client
+            answer = self._client.do(method, path, **more)
+        except (DatabricksError, ValueError, OSError) as error:
+            raise WorkspaceError(f"{doing}: {str(error).splitlines()[0][:300]}") from error
+        return dict(answer or {})
+
+    def grant_experiment(self, experiment_id: str, entries: Entries) -> None:
+        """Add permissions on an experiment; those of others stay."""
+        self._grant("experiments", experiment_id, entries)
+
+    def grant_model(self, name: str, entries: Entries) -> None:
+        """Add permissions on a model of the workspace registry; those of others stay."""
+        path = "/api/2.0/mlflow/databricks/registered-models/get"
+        found = self._call("GET", path, f"registered model {name}", query={"name": name})
+        self._grant("registered-models", str(found["registered_model_databricks"]["id"]), entries)
+
+    def grant_unity_catalog_model(self, name: str, entries: Entries) -> None:
+        """Add privileges on a Unity Catalog model, which is a function to its permissions API."""
+        changes = [
+            {
+                "principal": entry.get("user_name") or entry.get("group_name") or entry.get("service_principal_name"),
+                "add": [_UNITY_CATALOG[entry["permission_level"]]],
+            }
+            for entry in entries
+        ]
+        path = f"/api/2.1/unity-catalog/permissions/function/{quote(name)}"
+        self._call("PATCH", path, f"permissions of model {name}", body={"changes": changes})
+
+    def _grant(self, kind: str, identifier: str, entries: Entries) -> None:
+        body = {"access_control_list": [dict(entry) for entry in entries]}
+        self._call("PATCH", f"/api/2.0/permissions/{kind}/{quote(identifier)}", f"permissions of {kind}", body=body)

@@ -1,0 +1,148 @@
+"""Processes of tasks: from the deployed wheel, in a group of their own, with nothing left behind when they end."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from local_workspace.errors import invalid
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|^DATABRICKS_|^MLFLOW_|^DBX_", re.IGNORECASE)
+_GRACE_SECONDS = 5.0
+
+ENTRY_POINT = """\
+import importlib.metadata, sys
+package, name, *arguments = sys.argv[1:]
+try:
+    distribution = importlib.metadata.distribution(package)
+except importlib.metadata.PackageNotFoundError:
+    sys.exit(f"error: no library of this task has a package named {package}")
+found = [point for point in distribution.entry_points if point.name == name]
+if not found:
+    sys.exit(f"error: {package} {distribution.version} has no entry point named {name}")
+sys.argv = [name, *arguments]
+found[0].load()()
+"""
+
+
+def install_wheels(wheels: Sequence[Path], envs: Path, log: Path) -> list[Path]:
+    """A folder for each wheel, by the hash of its content; made once, whoever asks first.
+
+    What the wheel depends on is this interpreter's, as it is the cluster's on Databricks.
+    """
+    folders = []
+    envs.mkdir(parents=True, exist_ok=True)
+    for wheel in wheels:
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        folder = envs / digest
+        with (envs / f"{digest}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / ".ready").exists():
+                with log.open("ab") as output:
+                    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--upgrade"]
+                    subprocess.run(
+                        [*command, "--target", str(folder), str(wheel)], check=True, stdout=output, stderr=output
+                    )
+                (folder / ".ready").touch()
+        folders.append(folder)
+    return folders
+
+
+def wheels_of(libraries: Sequence[Mapping[str, object]]) -> list[str]:
+    """The wheels among a task's libraries.
+
+    Raises: ApiError 400 for a library of another kind.
+    """
+    wheels = []
+    for library in libraries:
+        if set(library) != {"whl"}:
+            raise invalid(f"local_workspace installs wheels only, not {', '.join(library)}: put it into the wheel")
+        wheels.append(str(library["whl"]))
+    return wheels
+
+
+def spark_conf_dir(folder: Path, dbfs_root: Path) -> Path:
+    """A SPARK_CONF_DIR in which `dbfs:/` leads to the workspace's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "fs.dbfs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
+        "fs.viewfs.overload.scheme.target.dbfs.impl": "org.apache.hadoop.fs.LocalFileSystem",
+        "fs.viewfs.mounttable.default.linkFallback": dbfs_root.as_uri(),
+    }
+    lines = [f"<property><name>{key}</name><value>{escape(value)}</value></property>" for key, value in values.items()]
+    (folder / "core-site.xml").write_text(f"<configuration>{''.join(lines)}</configuration>\n", encoding="utf-8")
+    (folder / "spark-defaults.conf").write_text(
+        "spark.delta.logStore.dbfs.impl io.delta.storage.LocalLogStore\n", encoding="utf-8"
+    )
+    return folder
+
+
+def environment(added: Mapping[str, str]) -> dict[str, str]:
+    """What a task sees: this process's variables without any that may be a secret, and the task's own."""
+    kept = {key: value for key, value in os.environ.items() if not _SECRET.search(key)}
+    for name in ("PYTHONPATH", "COVERAGE_PROCESS_START"):
+        kept.pop(name, None)
+    return {**kept, "PYTHONUNBUFFERED": "1", **added}
+
+
+def start(command: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a program in a process group of its own; both its streams go to `log`."""
+    cwd.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def birth(process_id: int) -> str | None:
+    """When a process was started, in the machine's own ticks: tells it from a later one with the same number."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def kill_group(process_id: int) -> None:
+    """End a process and everything it started: asked first, then made to."""
+    for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _GRACE_SECONDS)):
+        try:
+            os.killpg(process_id, number)
+        except (ProcessLookupError, PermissionError):
+            return
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if not _group_alive(process_id):
+                return
+            time.sleep(0.05)
+
+
+def _group_alive(group: int) -> bool:
+    for entry in Path("/proc").glob("[0-9]*/stat") if Path("/proc").is_dir() else []:
+        try:
+            state, _, found = entry.read_text().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(found) == group and state != "Z":
+            return True
+    if Path("/proc").is_dir():
+        return False
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
