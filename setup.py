@@ -1,8 +1,7 @@
 """The wheel: what runs on a cluster, and nothing else."""
 
-import os
+import hashlib
 import subprocess
-from datetime import datetime, timezone
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -12,21 +11,22 @@ ROOT = Path(__file__).resolve().parent
 
 
 def build_version() -> str:
-    """A version of its own for each build, so that a running cluster never keeps a stale wheel of the same name.
+    """A version of its own for each content, so that a running cluster never keeps a stale wheel of the same name.
 
-    BOOKING_MLOPS_BUILD sets the part after the `+`, which makes a build reproducible.
+    Made of what is packaged and of the commit, not of the clock: a build asks twice, and must get one answer.
     """
-    build = os.environ.get("BOOKING_MLOPS_BUILD")
-    if build is None:
-        try:
-            commit = subprocess.run(
-                ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            commit = ""
-        stamp = datetime.now(timezone.utc).strftime("%Y%m%d%H%M%S")
-        build = f"{stamp}.g{commit}" if commit else stamp
-    return f"{BASE_VERSION}+{build}" if build else BASE_VERSION
+    digest = hashlib.sha256()
+    for path in sorted([ROOT / "setup.py", *ROOT.glob("booking_mlops/**/*")]):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    version = f"{BASE_VERSION}+b{digest.hexdigest()[:12]}"
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return version
+    return f"{version}.g{found.stdout.strip()}"
 
 
 # What a cluster brings is asked for in ranges that hold on Databricks Runtime 15.4 and 16.4 LTS ML too.

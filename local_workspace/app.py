@@ -428,7 +428,7 @@ def _files(flask: Flask, workspaces: Workspaces) -> None:
     @flask.post("/api/2.0/dbfs/put")
     def put_file() -> Response:
         body = dict(request.form) if request.files else _body()
-        content = request.files["contents"].read() if request.files else _base64(body, "contents")
+        content = next(iter(request.files.values())).read() if request.files else _base64(body, "contents")
         overwrite = str(body.get("overwrite", "false")).lower() == "true"
         runs.dbfs(g.workspace).write(_text(body, "path"), content, overwrite=overwrite)
         return jsonify({})
@@ -525,7 +525,9 @@ def _administration(flask: Flask, workspaces: Workspaces) -> None:
     @flask.get("/api/2.0/preview/scim/v2/ServicePrincipals")
     def principals() -> Response:
         found = store.all(g.workspace, "principal")
-        return jsonify({"totalResults": len(found), "startIndex": 1, "itemsPerPage": len(found), "Resources": found})
+        start = max(1, int(request.args.get("startIndex", 1)))
+        page = found[start - 1 : start - 1 + int(request.args.get("count", 100))]
+        return jsonify({"totalResults": len(found), "startIndex": start, "itemsPerPage": len(page), "Resources": page})
 
     @flask.get("/api/2.0/policies/clusters/list")
     def policies() -> Response:

@@ -93,7 +93,7 @@ def test_the_commit_is_the_checkouts_or_the_wheels(monkeypatch: pytest.MonkeyPat
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert git_commit() == head
     monkeypatch.setattr(machine_module, "__file__", str(tmp_path / "booking_mlops" / "io" / "machine.py"))
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.1.0+20260101.gabcdef012345")
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.1.0+b0123456789ab.gabcdef012345")
     assert git_commit() == "abcdef012345"
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.1.0")
     assert git_commit() == "unknown"

@@ -1,0 +1,173 @@
+"""A workspace in a process of its own, the real dbx as a subprocess, and a wheel whose runs take a second."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conftest import ROOT
+
+DBX = Path(sys.executable).with_name("dbx")
+
+TINY = """
+import os, pathlib, subprocess, sys, time
+def ok(): print("arguments:", sys.argv[1:], "[/x]")
+def fail(): print("about to fail"); raise RuntimeError("on purpose")
+def sleep():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    print("child", child.pid, flush=True); time.sleep(300)
+def second_time():
+    marker = pathlib.Path("marker")
+    if not marker.exists(): marker.touch(); sys.exit("error: the first time fails")
+    print("the second time works")
+def environment(): print("\\n".join(f"{key}={value}" for key, value in sorted(os.environ.items())))
+"""
+
+
+class Server:
+    """`python -m local_workspace serve`, and requests to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    @property
+    def token(self) -> str:
+        return (self.root / "token").read_text(encoding="utf-8")
+
+    def start(self, port: int = 0) -> None:
+        command = [sys.executable, "-m", "local_workspace", "--root", str(self.root), "--port", str(port or 18766)]
+        log = (self.root.parent / "server.log").open("a")
+        with log:
+            self.process = subprocess.Popen(
+                [*command, "serve"], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            found = re.search(r"http://127\.0\.0\.1:\d+", line)
+            if found:
+                self.url = found[0]
+                break
+        else:
+            pytest.fail((self.root.parent / "server.log").read_text())
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(timeout=60)
+
+    def environment(self, name: str, token: str | None = None) -> dict[str, str]:
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("DATABRICKS_", "MLFLOW_", "GITHUB_"))
+        }
+        return {
+            **kept,
+            "DATABRICKS_HOST": f"http://{name}.workspace.test",
+            "DATABRICKS_TOKEN": token or self.token,
+            "http_proxy": self.url,
+            "no_proxy": "127.0.0.1,localhost",
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def call(self, name: str, method: str, path: str, /, *, token: str | None = None, **body: Any) -> requests.Response:
+        return requests.request(
+            method,
+            f"http://{name}.workspace.test{path}",
+            json=body or None,
+            headers={"Authorization": f"Bearer {token or self.token}"},
+            proxies={"http": self.url},
+            timeout=60,
+        )
+
+    def api(self, name: str, method: str, path: str, /, **body: Any) -> Any:
+        answer = self.call(name, method, f"/api/2.1/{path}", **body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def jobs(self, name: str) -> dict[str, int]:
+        found = self.api(name, "GET", "jobs/list", limit=100).get("jobs", [])
+        assert len({job["settings"]["name"] for job in found}) == len(found)
+        return {job["settings"]["name"]: job["job_id"] for job in found}
+
+    def dbx(self, *arguments: str, token: str | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        name = arguments[arguments.index("--environment") + 1]
+        return subprocess.run(
+            [str(DBX), *arguments],
+            cwd=cwd,
+            env=self.environment(name, token),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def wait(self, name: str, run_id: int, seconds: float = 240) -> dict[str, Any]:
+        """A run when it is over."""
+        return self.until(name, run_id, lambda run: run["end_time"] > 0, seconds)
+
+    def until(self, name: str, run_id: int, condition: Any, seconds: float = 60) -> dict[str, Any]:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            run: dict[str, Any] = self.api(name, "GET", f"jobs/runs/get?run_id={run_id}")
+            if condition(run):
+                return run
+            time.sleep(0.1)
+        pytest.fail(f"run {run_id} never got there: {run['state']}")
+
+    def log(self, name: str, task_run_id: int) -> str:
+        return str(self.api(name, "GET", f"jobs/runs/get-output?run_id={task_run_id}")["logs"])
+
+    def tiny_job(self, name: str, *tasks: dict[str, Any], job_name: str = "tiny", **settings: Any) -> int:
+        """A job whose tasks are entry points of the tiny wheel."""
+        wheel = self.root.parent / "tiny-0.1-py3-none-any.whl"
+        if not wheel.exists():
+            entry_points = "\n".join(f"{n} = tiny:{n}" for n in ("ok", "fail", "sleep", "second_time", "environment"))
+            with zipfile.ZipFile(wheel, "w") as file:
+                file.writestr("tiny.py", TINY)
+                info = "tiny-0.1.dist-info"
+                file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 0.1\n")
+                file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+                file.writestr(f"{info}/entry_points.txt", f"[console_scripts]\n{entry_points}\n")
+                file.writestr(f"{info}/RECORD", "")
+        answer = requests.post(
+            f"http://{name}.workspace.test/dbfs/libs/{wheel.name}",
+            data=wheel.read_bytes(),
+            headers={"Authorization": f"Bearer {self.token}"},
+            proxies={"http": self.url},
+            timeout=60,
+        )
+        assert answer.status_code == 200
+        full = [
+            {
+                "new_cluster": {"spark_version": "15.4.x-scala2.12"},
+                "libraries": [{"whl": f"dbfs:/libs/{wheel.name}"}],
+                "python_wheel_task": {"package_name": "tiny", "entry_point": task.pop("does", "ok")},
+                **task,
+            }
+            for task in map(dict, tasks)
+        ]
+        return int(self.api(name, "POST", "jobs/create", name=job_name, tasks=full, **settings)["job_id"])
+
+    def run(self, name: str, job_id: int, **more: Any) -> int:
+        return int(self.api(name, "POST", "jobs/run-now", job_id=job_id, **more)["run_id"])
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    found = Server(tmp_path_factory.mktemp("workspace") / "root")
+    found.root.mkdir()
+    found.start()
+    yield found
+    found.stop()

@@ -1,0 +1,195 @@
+"""The unmodified dbx 0.8.19, as a subprocess, through the project's own deployment.yml."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import pytest
+
+from tests.conftest import ROOT
+from tests.deploy.conftest import DBX, Server
+from tests.deploy.test_workspace import results
+
+JOBS = {"setup-data", "feature-table-creation", "model-train", "model-inference-batch", "booking-pipeline"}
+
+
+@pytest.fixture(scope="module")
+def deployed(server: Server) -> dict[str, dict[str, int]]:
+    """Every environment, deployed once."""
+    for name in ("dev", "staging", "prod"):
+        done = server.dbx("deploy", "--environment", name)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return {name: server.jobs(name) for name in ("dev", "staging", "prod")}
+
+
+def settings_of(server: Server, name: str, job_id: int) -> dict[str, Any]:
+    found: dict[str, Any] = server.api(name, "GET", f"jobs/get?job_id={job_id}")["settings"]
+    return found
+
+
+def test_all_environments_are_deployed_with_what_the_file_says(
+    server: Server, deployed: dict[str, dict[str, int]]
+) -> None:
+    for name, jobs in deployed.items():
+        assert {f"{name}-{job}" for job in JOBS} <= set(jobs)
+    assert "staging-integration-test" in deployed["staging"]
+    train = settings_of(server, "prod", deployed["prod"]["prod-model-train"])
+    assert train["schedule"]["pause_status"] == "UNPAUSED"
+    assert train["run_as"] == {"service_principal_name": "00000000-0000-0000-0000-000000000003"}
+    assert train["email_notifications"]["on_failure"]
+    (task,) = train["tasks"]
+    assert task["max_retries"] == 2
+    assert task["job_cluster_key"] == "booking-mlops"
+    assert train["job_clusters"][0]["new_cluster"]["data_security_mode"] == "SINGLE_USER"
+    assert all(value.startswith(("--", "/dbfs/")) for value in task["python_wheel_task"]["parameters"])
+    (library,) = task["libraries"]
+    assert library["whl"].startswith("dbfs:/Shared/dbx/projects/booking_mlops/prod/")
+    acl = server.call("prod", "GET", f"/api/2.0/permissions/jobs/{deployed['prod']['prod-model-train']}").json()
+    levels = [entry["all_permissions"][0]["permission_level"] for entry in acl["access_control_list"]]
+    assert levels == ["IS_OWNER", "CAN_MANAGE_RUN", "CAN_VIEW"]
+    for name in ("dev", "staging"):
+        for job_id in deployed[name].values():
+            assert "schedule" not in settings_of(server, name, job_id)
+
+
+def test_a_second_deploy_updates_and_duplicates_nothing(server: Server, deployed: dict[str, dict[str, int]]) -> None:
+    before = {name: job for name, job in server.jobs("prod").items() if name in deployed["prod"]}
+    done = server.dbx("deploy", "prod-model-train", "--environment", "prod")
+    assert done.returncode == 0, done.stdout
+    assert "Updating existing workflow" in done.stdout
+    assert {name: job for name, job in server.jobs("prod").items() if name in deployed["prod"]} == before
+
+
+def test_the_wrong_token_is_refused_and_changes_nothing(server: Server, deployed: dict[str, dict[str, int]]) -> None:
+    before = server.jobs("prod")
+    files = sorted((server.root / "workspaces").rglob("*.whl"))
+    done = server.dbx("deploy", "--environment", "prod", token="dapi" + "f" * 32)
+    assert done.returncode != 0
+    assert "403" in done.stdout + done.stderr
+    assert server.jobs("prod") == before
+    assert sorted((server.root / "workspaces").rglob("*.whl")) == files
+
+
+def test_the_whole_production_scenario_runs_on_staging_and_keeps_its_promises(
+    server: Server, deployed: dict[str, dict[str, int]]
+) -> None:
+    done = server.dbx(
+        "launch", "staging-integration-test", "--environment", "staging", "--trace", "--include-output", "stdout"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Job run finished successfully" in done.stdout
+    assert "promoted: first model to pass the gates" in done.stdout
+    assert "the champion is what the last decision says" in done.stdout
+    assert "permissions set: 2 for the experiment, 2 for the model" in done.stdout
+    database = server.root / "workspaces" / "staging" / "lake" / "warehouse" / "staging__booking.db"
+    count = {
+        name: deltalake.DeltaTable(database / name).to_pyarrow_table().num_rows
+        for name in ("bookings", "features", "labels", "predictions")
+    }
+    assert count["features"] == count["labels"] == count["predictions"]
+    assert 0.4 < count["features"] / count["bookings"] < 0.6
+    runs = server.api("staging", "GET", f"jobs/runs/list?job_id={deployed['staging']['staging-integration-test']}")
+    found = server.api("staging", "GET", f"jobs/runs/get?run_id={runs['runs'][0]['run_id']}")
+    assert set(results(found).values()) == {"SUCCESS"}
+    (env,) = {path.parent for path in (server.root / "envs").glob("*/booking_mlops")}
+    assert ROOT not in env.parents  # the tasks ran from the deployed wheel
+
+
+def test_prod_without_its_file_fails_where_it_should(server: Server, deployed: dict[str, dict[str, int]]) -> None:
+    done = server.dbx(
+        "launch", "prod-booking-pipeline", "--environment", "prod", "--trace", "--include-output", "stderr"
+    )
+    assert done.returncode != 0
+    assert "no such file; put Booking.csv there" in done.stdout.replace("\n", " ")
+    runs = server.api("prod", "GET", f"jobs/runs/list?job_id={deployed['prod']['prod-booking-pipeline']}")
+    run = server.api("prod", "GET", f"jobs/runs/get?run_id={runs['runs'][0]['run_id']}")
+    assert results(run) == {
+        "setup-data": "FAILED",
+        "feature-table-creation": "UPSTREAM_FAILED",
+        "model-train": "UPSTREAM_FAILED",
+        "model-inference-batch": "UPSTREAM_FAILED",
+    }
+    assert run["tasks"][0]["attempt_number"] == 2
+    assert not list((server.root / "workspaces" / "prod" / "lake").rglob("*.parquet"))
+
+
+def test_assets_are_launched_without_a_job(server: Server, deployed: dict[str, dict[str, int]]) -> None:
+    assert server.dbx("deploy", "dev-setup-data", "--environment", "dev", "--assets-only").returncode == 0
+    before = server.jobs("dev")
+    conf = ["--conf-file", str(ROOT / "conf/tasks/setup_data.yml"), "--env-file", str(ROOT / "conf/envs/dev.yml")]
+    parameters = [{"task_key": "setup-data", "parameters": [*conf, "--set", "made_rows=500"]}]
+    done = server.dbx(
+        "launch", "dev-setup-data", "--environment", "dev", "--from-assets", "--trace", "--include-output", "stdout",
+        "--parameters", json.dumps(parameters),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "500 read" in done.stdout
+    assert server.jobs("dev") == before
+
+
+def test_a_run_that_is_under_way_can_be_cancelled_for_another_or_by_an_interruption(server: Server) -> None:
+    job = server.tiny_job("dev", {"task_key": "t", "does": "sleep"}, job_name="endless", max_concurrent_runs=5)
+    first = server.run("dev", job)
+    launch = subprocess.Popen(
+        [str(DBX), "launch", "endless", "--environment", "dev", "--existing-runs", "cancel", "--trace",
+         "--kill-on-sigterm"],
+        cwd=ROOT, env=server.environment("dev"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert server.wait("dev", first)["state"]["result_state"] == "CANCELED"
+    deadline = time.monotonic() + 60
+    while len(runs := server.api("dev", "GET", f"jobs/runs/list?job_id={job}")["runs"]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    server.until("dev", runs[0]["run_id"], lambda run: run["state"]["life_cycle_state"] == "RUNNING")
+    time.sleep(2)
+    launch.send_signal(signal.SIGINT)
+    launch.communicate(timeout=60)
+    assert server.wait("dev", runs[0]["run_id"])["state"]["result_state"] == "CANCELED"
+
+
+def test_execute_runs_a_task_from_the_working_tree(server: Server, tmp_path: Path) -> None:
+    done = server.dbx(
+        "execute", "dev-setup-data", "--environment", "dev", "--cluster-name", "booking-mlops",
+        "--parameters", json.dumps({"parameters": ["--help"]}),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "usage: " in done.stdout
+    assert "--conf-file" in done.stdout
+
+
+def test_output_with_brackets_does_not_break_dbx(server: Server) -> None:
+    server.tiny_job("dev", {"task_key": "t"}, job_name="brackets")
+    done = server.dbx("launch", "brackets", "--environment", "dev", "--trace", "--include-output", "stdout")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[/x]" in done.stdout
+
+
+def test_destroy_removes_jobs_and_assets(server: Server, deployed: dict[str, dict[str, int]]) -> None:
+    done = server.dbx("destroy", "--environment", "dev", "--confirm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not set(deployed["dev"]) & set(server.jobs("dev"))
+    assert server.dbx("launch", "dev-setup-data", "--environment", "dev").returncode != 0
+
+
+def test_exec_starts_runs_and_stops_with_the_commands_exit_code(tmp_path: Path) -> None:
+    import sys
+
+    command = [sys.executable, "-m", "local_workspace", "--root", str(tmp_path / "w"), "exec"]
+    ask = (
+        "import os, urllib.request as u; r = u.Request(os.environ['DATABRICKS_HOST'] + '/api/2.1/jobs/list', "
+        "headers={'Authorization': 'Bearer ' + os.environ['DATABRICKS_TOKEN']}); print(u.urlopen(r).read()); exit(7)"
+    )
+    done = subprocess.run(
+        [*command, "--", sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 7, done.stderr
+    assert "has_more" in done.stdout
+    missing = subprocess.run([*command, "--", "no-such-program"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert missing.returncode == 1
+    assert "no such program" in missing.stderr
