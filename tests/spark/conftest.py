@@ -57,10 +57,9 @@ def trained(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(environment, results)
 
 
-@pytest.fixture
-def featured(spark: Any, trained: Trained, tmp_path: Path, lake: Path) -> Environment:
-    """An environment with bookings, features and labels but no model, for a test to change."""
-    environment = write_environment(tmp_path)
+def copy_features(spark: Any, trained: Trained, folder: Path, lake: Path) -> Environment:
+    """An environment of its own with the bookings, features and labels of the trained one, but no model."""
+    environment = write_environment(folder)
     warehouse = lake / "warehouse"
     for table in ("bookings", "features", "labels"):
         shutil.copytree(
@@ -68,3 +67,9 @@ def featured(spark: Any, trained: Trained, tmp_path: Path, lake: Path) -> Enviro
         )
     register_tables(spark, this_machine(os.environ))
     return environment
+
+
+@pytest.fixture
+def featured(spark: Any, trained: Trained, tmp_path: Path, lake: Path) -> Environment:
+    """An environment with bookings, features and labels but no model, for a test to change."""
+    return copy_features(spark, trained, tmp_path, lake)
