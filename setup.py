@@ -33,6 +33,7 @@ def build_version() -> str:
 REQUIRES = [
     "dacite>=1.8,<2",
     "databricks-sdk>=0.20",
+    "jinja2>=3",
     "matplotlib>=3.7",
     "mlflow>=2.13,<3",
     "numpy>=1.23",
@@ -60,7 +61,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["booking_mlops", "booking_mlops.*"]),
-    package_data={"booking_mlops": ["py.typed"], "booking_mlops.io": ["log4j2.properties"]},
+    package_data={
+        "booking_mlops": ["py.typed"],
+        "booking_mlops.core": ["report.html"],
+        "booking_mlops.io": ["log4j2.properties"],
+    },
     python_requires=">=3.10,<3.13",
     install_requires=REQUIRES,
     extras_require=EXTRAS,
@@ -71,6 +76,7 @@ setup(
             "feature-table-creation = booking_mlops.tasks.feature_table_creation:FeatureTableCreation.entrypoint",
             "model-train = booking_mlops.tasks.model_train:ModelTrain.entrypoint",
             "model-inference-batch = booking_mlops.tasks.model_inference_batch:ModelInferenceBatch.entrypoint",
+            "model-rollback = booking_mlops.tasks.model_rollback:ModelRollback.entrypoint",
             "integration-test = booking_mlops.tasks.integration_test:IntegrationTest.entrypoint",
         ]
     },

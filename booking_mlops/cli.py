@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,15 +15,17 @@ from booking_mlops.config.loader import load, merged, parse_setting, read_yaml
 from booking_mlops.core import made_data
 from booking_mlops.core.deployment import check
 from booking_mlops.errors import ConfigError
-from booking_mlops.tasks.base import TASK_KEYS, Result, Task, format_summary, guarded
+from booking_mlops.tasks.base import TASK_KEYS, Result, Task, format_summary, guarded, show
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.integration_test import IntegrationTest
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
+from booking_mlops.tasks.model_rollback import ModelRollback
 from booking_mlops.tasks.model_train import ModelTrain
+from booking_mlops.tasks.model_versions import compare, history, reproduce
 from booking_mlops.tasks.setup_data import SetupData
 
 PIPELINE: tuple[type[Task[Any, Any]], ...] = (SetupData, FeatureTableCreation, ModelTrain, ModelInferenceBatch)
-TASKS: tuple[type[Task[Any, Any]], ...] = (*PIPELINE, IntegrationTest)
+TASKS: tuple[type[Task[Any, Any]], ...] = (*PIPELINE, ModelRollback, IntegrationTest)
 
 _EXAMPLES = """\
 examples:
@@ -201,6 +204,8 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--conf-file", metavar="FILE", type=Path)
     shown.set_defaults(action=show_config)
 
+    _add_model_commands(commands)
+
     deployment = commands.add_parser("deployment", help="Check what dbx would deploy.")
     actions = deployment.add_subparsers(title="actions", metavar="ACTION", required=True)
     checking = actions.add_parser("check", help="Find what dbx's own reader lets pass; contacts nobody.")
@@ -218,9 +223,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_model_commands(commands: Any) -> None:
+    model = commands.add_parser("model", help="History, comparison, rollback and reproduction of registered versions.")
+    actions = model.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    def add(name: str, text: str, ask: Callable[[Any, argparse.Namespace], Result]) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+        ModelTrain.add_arguments(command)
+        command.set_defaults(action=lambda arguments: show(ask(ModelTrain.from_arguments(arguments), arguments)))
+        return command
+
+    past = add("history", "Every promotion decision, newest first.", lambda task, a: history(task, a.limit))
+    past.add_argument("--limit", type=int, metavar="N", help="only the last N")
+    two = add(
+        "compare", "Two versions on the same holdout, without promoting.", lambda task, a: compare(task, a.a, a.b)
+    )
+    two.add_argument("a", type=int, metavar="A", help="version in the challenger's place")
+    two.add_argument("b", type=int, metavar="B", help="version in the champion's place")
+    again = add(
+        "reproduce", "Train a version again; its predictions must be identical.", lambda t, a: reproduce(t, a.version)
+    )
+    again.add_argument("version", type=int, metavar="VERSION")
+
+    back = actions.add_parser("rollback", help=ModelRollback.help, description=ModelRollback.help)
+    ModelRollback.add_arguments(back)
+    back.add_argument("--to", type=int, metavar="VERSION", help="default: the previous champion")
+    back.add_argument("--reason", required=True, help="goes into the promotions table")
+    back.set_defaults(action=_rollback)
+
+
+def _rollback(arguments: argparse.Namespace) -> None:
+    own = [f"reason={json.dumps(arguments.reason)}"] + ([f"to={arguments.to}"] if arguments.to is not None else [])
+    show(ModelRollback.from_arguments(arguments, [*arguments.settings, *own]).run())
+
+
 def _run_task(task: type[Task[Any, Any]]) -> Callable[[argparse.Namespace], None]:
     def action(arguments: argparse.Namespace) -> None:
-        print(format_summary(task.from_arguments(arguments).run().summary()))
+        show(task.from_arguments(arguments).run())
 
     return action
 

@@ -45,3 +45,7 @@ class WorkspaceError(BookingMlopsError):
 
 class BrokenPromise(BookingMlopsError):
     """The tables and the registry are not what the project promises."""
+
+
+class NotReproducible(BookingMlopsError):
+    """A version can't be trained again, or did not come out the same."""

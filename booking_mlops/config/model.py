@@ -160,3 +160,15 @@ class IntegrationTestConfig:
     """`integration-test`: needs only the environment."""
 
     env: EnvConfig
+
+
+@dataclass(frozen=True)
+class ModelRollbackConfig:
+    """`model-rollback`: the version that becomes champion again (default: the previous champion), and why."""
+
+    env: EnvConfig
+    to: int | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _check(bool(self.reason.strip()), "reason: a rollback needs one; it goes into the promotions table")

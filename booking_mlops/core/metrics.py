@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 FloatArray = npt.NDArray[np.float64]
 
 _BOOTSTRAP_CHUNK = 100
+_ECE_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Interval:
     upper: float
 
 
-def expected_calibration_error(labels: FloatArray, probabilities: FloatArray, bins: int = 10) -> float:
+def expected_calibration_error(labels: FloatArray, probabilities: FloatArray, bins: int = _ECE_BINS) -> float:
     """Mean gap between probability and observed rate over equal-width bins, weighted by rows (Guo et al., 2017)."""
     index = np.clip((probabilities * bins).astype(int), 0, bins - 1)
     count = np.bincount(index, minlength=bins)
@@ -73,51 +74,75 @@ def evaluate(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> Metri
     )
 
 
-class _WeightedAuc:
-    """ROC AUC of one set of scores under many weightings: sorts once, ties count half (Mann-Whitney)."""
+class _Resampled:
+    """The metrics of one set of scores under many weightings of its rows; sorts once.
+
+    ROC AUC counts ties half (Mann-Whitney); PR AUC is average precision; both as scikit-learn has them.
+    """
 
     def __init__(self, labels: FloatArray, scores: FloatArray) -> None:
-        self._order = np.argsort(scores, kind="stable")
+        self._order = np.argsort(-scores, kind="stable")
         ordered = scores[self._order]
         self._starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
         self._positive = labels[self._order]
+        clipped = np.clip(ordered, 1e-7, 1 - 1e-7)
+        self._loss = -np.log(np.where(self._positive == 1, clipped, 1 - clipped))
+        self._square = (self._positive - ordered) ** 2
+        index = np.clip((ordered * _ECE_BINS).astype(int), 0, _ECE_BINS - 1)
+        self._gap = np.zeros((len(scores), _ECE_BINS))
+        self._gap[np.arange(len(scores)), index] = ordered - self._positive
 
-    def __call__(self, weights: FloatArray) -> FloatArray:
+    def __call__(self, weights: FloatArray) -> dict[str, FloatArray]:
+        """Each metric's value for each row of `weights` (m, n): arrays (m,)."""
         ordered = weights[:, self._order]
         positive = np.add.reduceat(ordered * self._positive, self._starts, axis=1)
         negative = np.add.reduceat(ordered * (1.0 - self._positive), self._starts, axis=1)
-        below = np.cumsum(negative, axis=1) - negative / 2.0
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        above, false_above = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
+        positives, negatives, total = above[:, -1], false_above[:, -1], ordered.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            auc: FloatArray = (positive * below).sum(axis=1) / pairs
-        return auc
+            roc = (negative * (above - positive / 2.0)).sum(axis=1) / (positives * negatives)
+            precision = np.nan_to_num(above / (above + false_above))
+            pr = (positive * precision).sum(axis=1) / positives
+        return {
+            "roc_auc": roc,
+            "pr_auc": pr,
+            "log_loss": ordered @ self._loss / total,
+            "brier": ordered @ self._square / total,
+            "ece": np.abs(ordered @ self._gap).sum(axis=1) / total,
+        }
 
 
-def bootstrap_auc(
+Draws = dict[str, FloatArray]
+
+
+def bootstrap(
     labels: npt.NDArray[Any],
     scores: Mapping[str, npt.NDArray[Any]],
     *,
     samples: int,
     seed: int,
-) -> dict[str, FloatArray]:
-    """ROC AUC of each named score over the same bootstrap resamples of the rows, `(samples,)` each.
+) -> dict[str, Draws]:
+    """Every metric of each named score over the same bootstrap resamples of the rows, `(samples,)` each.
 
     Paired: entry i of every result is measured on the same resample, so differences cancel the
     noise the models share (Efron & Tibshirani, 1993, ch. 16). Rows must be independent: one for
     each distinct feature key.
     """
     y = np.asarray(labels, dtype=np.float64)
-    measures = {name: _WeightedAuc(y, np.asarray(p, dtype=np.float64)) for name, p in scores.items()}
+    measures = {name: _Resampled(y, np.asarray(p, dtype=np.float64)) for name, p in scores.items()}
     rng = np.random.default_rng(seed)
     n = len(y)
-    parts: dict[str, list[FloatArray]] = {name: [] for name in measures}
+    parts: dict[str, list[Draws]] = {name: [] for name in measures}
     for start in range(0, samples, _BOOTSTRAP_CHUNK):
         size = min(_BOOTSTRAP_CHUNK, samples - start)
         draws = rng.integers(0, n, size=(size, n)) + np.arange(size)[:, None] * n
         weights = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
         for name, measure in measures.items():
             parts[name].append(measure(weights))
-    return {name: np.concatenate(chunks) for name, chunks in parts.items()}
+    return {
+        name: {metric: np.concatenate([chunk[metric] for chunk in chunks]) for metric in chunks[0]}
+        for name, chunks in parts.items()
+    }
 
 
 def interval(value: float, draws: FloatArray, confidence: float) -> Interval:
@@ -126,6 +151,11 @@ def interval(value: float, draws: FloatArray, confidence: float) -> Interval:
     if len(finite) == 0:
         return Interval(value, float("nan"), float("nan"))
     return Interval(value, float(np.quantile(finite, 1 - confidence)), float(np.quantile(finite, confidence)))
+
+
+def intervals(metrics: Metrics, draws: Draws, confidence: float) -> dict[str, Interval]:
+    """Each bootstrapped metric with its interval."""
+    return {name: interval(getattr(metrics, name), values, confidence) for name, values in draws.items()}
 
 
 def single_feature_auc(features: pd.DataFrame, labels: npt.NDArray[Any]) -> dict[str, float]:

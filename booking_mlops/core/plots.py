@@ -73,9 +73,22 @@ def calibration(labels: npt.NDArray[Any], scores: Scores, bins: int = 10) -> byt
     return _png(figure)
 
 
-def importance(values: Mapping[str, float], title: str = "Importance") -> bytes:
+def score_distribution(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], threshold: float) -> bytes:
+    """How probabilities are spread over bookings that were kept and that were cancelled."""
+    figure, axes = _figure("Scores", "Predicted probability", "Bookings")
+    y, bins = np.asarray(labels), np.linspace(0, 1, 31)
+    axes.hist(probabilities[y == 0], bins, color="#9fc5d6", label="kept")
+    axes.hist(probabilities[y == 1], bins, color=_COLORS["champion"], alpha=0.75, label="cancelled")
+    axes.axvline(threshold, color="#1b2a33", linestyle="--", linewidth=1, label="threshold")
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def importance(
+    values: Mapping[str, float], title: str = "Importance", unit: str = "ROC AUC lost when it is shuffled"
+) -> bytes:
     """Bars of feature importance, the largest on top."""
     ordered = sorted(values.items(), key=lambda item: item[1])
-    figure, axes = _figure(title, "Share of the total", "", height=0.28 * len(ordered) + 1.2)
+    figure, axes = _figure(title, unit, "", height=max(4.2, 0.28 * len(ordered) + 1.2))
     axes.barh([name.replace("_", " ") for name, _ in ordered], [value for _, value in ordered], color="#0b6e99")
     return _png(figure)

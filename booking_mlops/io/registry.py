@@ -253,12 +253,11 @@ class Registry:
             if self.has_aliases:
                 client.set_registered_model_alias(self.model_name, CHAMPION, str(number))
 
-    def tag_version(self, number: int, tags: Mapping[str, str]) -> None:
-        """Set tags on a version."""
+    def read_file(self, run_id: str, name: str) -> str:
+        """A text artifact of a run."""
         client = self.client()
-        with _explained(f"tagging {self.model_name} version {number}"):
-            for key, value in tags.items():
-                client.set_model_version_tag(self.model_name, str(number), key, value)
+        with tempfile.TemporaryDirectory() as folder, _explained(f"{name} of run {run_id}"), _quiet():
+            return Path(client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8")
 
     def load(self, version: Version) -> Any:
         """The version's scikit-learn pipeline."""

@@ -171,6 +171,7 @@ TASK_KEYS = (
     "feature_table_creation",
     "model_train",
     "model_inference_batch",
+    "model_rollback",
     "integration_test",
 )
 

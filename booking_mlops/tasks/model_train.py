@@ -15,14 +15,16 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from booking_mlops.config.model import ModelTrainConfig
-from booking_mlops.core import plots
+from booking_mlops.core import plots, report
 from booking_mlops.core.features import sample_sql
 from booking_mlops.core.metrics import (
+    Draws,
     Interval,
     Metrics,
-    bootstrap_auc,
+    bootstrap,
     evaluate,
     interval,
+    intervals,
     mean_cost,
     operating_threshold,
     single_feature_auc,
@@ -32,10 +34,12 @@ from booking_mlops.core.pipeline import (
     cancellation_probability,
     fit,
     importance_by_feature,
+    permutation_importance,
 )
 from booking_mlops.core.promotion import Comparison, Decision, GateInputs, check_gates, decide
 from booking_mlops.core.quality import check_ranges_known, profile
 from booking_mlops.core.schema import FEATURE_KEY, FEATURE_TABLE, LABEL, LABELS
+from booking_mlops.core.slices import slices
 from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
 from booking_mlops.errors import DataQualityError, IncompatibleModel
 from booking_mlops.io.machine import git_commit
@@ -47,6 +51,9 @@ from booking_mlops.tasks.permissions import apply_permissions
 TRAINING_ROWS_TAG = "training_rows"
 FEATURES_VERSION_TAG = "features_version"
 LABELS_VERSION_TAG = "labels_version"
+SLICED_FEATURES = ("market_segment_type", "lead_time", "repeated")
+CONFIG_FILE = "config.json"
+REPORT_FILE = "report.html"
 _SECRET_WORDS = re.compile(r"token|secret|password|credential|api_?key", re.IGNORECASE)
 
 
@@ -63,6 +70,22 @@ class TrainingData:
     def labels(self) -> npt.NDArray[np.int64]:
         """Labels of the holdout."""
         return self.holdout[LABEL].to_numpy(dtype=np.int64)
+
+
+Scores = Mapping[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model with what was found out about it. `scores` are the holdout's, by challenger and champion."""
+
+    model: Pipeline
+    data: TrainingData
+    scores: Scores
+    metrics: Metrics
+    bounds: Mapping[str, Interval]
+    time_ordered: Metrics
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -100,6 +123,7 @@ class ModelTrainResult(Result):
             ),
             ("decision", f"{self.decision.outcome}: {self.decision.reason}"),
             ("champion", champion),
+            ("report", f"{REPORT_FILE} of run {self.run_id}"),
         ]
 
 
@@ -124,15 +148,22 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         probabilities = self._score(model, data.holdout)
         metrics = evaluate(data.labels, probabilities)
         time_ordered = self._time_ordered(data)
-        draws, comparison = self._compare(data, probabilities, metrics, champion)
-        auc = interval(metrics.roc_auc, draws, self.config.comparison.confidence)
+        scores = {"challenger": probabilities}
+        if champion is not None:
+            scores["champion"] = self.version_scores(champion, data.holdout)
+        draws = self.bootstrap(data, scores)
+        bounds = intervals(metrics, draws["challenger"], self.config.comparison.confidence)
+        comparison = self.comparison(data, scores, draws) if champion is not None else None
         gates = check_gates(self._gate_inputs(model, data, metrics, champion), self.config.gates)
         decision = decide(gates, comparison, self.config.comparison)
 
-        run_id, version = self._record(model, data, probabilities, metrics, auc, time_ordered, decision)
+        trained = Trained(model, data, scores, metrics, bounds, time_ordered, decision)
+        run_id, version = self._record(trained)
         self.log.info("version %d: %s: %s", version.number, decision.outcome, decision.reason)
         after = version.number if decision.promoted else (champion.number if champion else None)
-        history.record(version, champion, after, decision, _metrics_json(metrics, auc, time_ordered, decision))
+        history.record(
+            version, champion, after, decision, _metrics_json(trained, self._champion_bounds(comparison, draws))
+        )
         if decision.promoted:
             self.registry.make_champion(version.number)
         apply_permissions(self)
@@ -142,7 +173,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             run_id=run_id,
             training_rows=len(data.train),
             metrics=metrics,
-            auc_interval=auc,
+            auc_interval=bounds["roc_auc"],
             time_ordered=time_ordered,
             threshold=operating_threshold(self.config.costs),
             decision=decision,
@@ -175,7 +206,8 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         if total > limit:
             self.log.info("sampling about %s of %s rows", f"{limit:,}", f"{total:,}")
             joined = joined.where(sample_sql(limit / total, "training"))
-        columns = ["booking_id", *self.config.features, FEATURE_KEY, "arrival_date", LABEL]
+        described = [name for name in SLICED_FEATURES if name not in self.config.features]
+        columns = ["booking_id", *self.config.features, *described, FEATURE_KEY, "arrival_date", LABEL]
         # The driver holds at most max_training_rows; the order decides the forest, so it is fixed.
         frame = joined.select(*columns).toPandas().sort_values("booking_id", kind="stable").reset_index(drop=True)
         if frame[list(self.config.features)].isna().any(axis=None):
@@ -209,39 +241,40 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         test = one_row_each(test, FEATURE_KEY, "booking_id")
         return evaluate(test[LABEL].to_numpy(), self._score(self.fit(earlier), test))
 
-    def _compare(
-        self,
-        data: TrainingData,
-        probabilities: npt.NDArray[np.float64],
-        metrics: Metrics,
-        champion: Version | None,
-    ) -> tuple[npt.NDArray[np.float64], Comparison | None]:
-        """Bootstrap of the challenger's ROC AUC and, when there is a champion, the paired comparison with it."""
+    def bootstrap(self, data: TrainingData, scores: Scores) -> dict[str, Draws]:
+        """Every metric of each score over the same resamples of the holdout; NaN when a score is not a number."""
         rule = self.config.comparison
-        scores = {"challenger": probabilities}
-        if champion is not None:
-            scores["champion"] = self._champion_scores(champion, data.holdout)
-        usable = all(np.isfinite(score).all() for score in scores.values())
-        draws = (
-            bootstrap_auc(data.labels, scores, samples=rule.bootstrap_samples, seed=rule.bootstrap_seed)
-            if usable
-            else {name: np.full(1, np.nan) for name in scores}
-        )
-        if champion is None:
-            return draws["challenger"], None
-        champion_metrics = evaluate(data.labels, scores["champion"])
-        difference = metrics.roc_auc - champion_metrics.roc_auc
-        improvement = interval(difference, draws["challenger"] - draws["champion"], rule.confidence)
-        return draws["challenger"], Comparison(metrics, champion_metrics, improvement)
+        usable = {name: np.nan_to_num(score, nan=0.5) for name, score in scores.items()}
+        draws = bootstrap(data.labels, usable, samples=rule.bootstrap_samples, seed=rule.bootstrap_seed)
+        for name, score in scores.items():
+            if not np.isfinite(score).all():
+                draws[name] = {metric: np.full_like(values, np.nan) for metric, values in draws[name].items()}
+        return draws
 
-    def _champion_scores(self, champion: Version, holdout: pd.DataFrame) -> npt.NDArray[np.float64]:
-        schema = self.registry.input_schema(champion)
+    def comparison(self, data: TrainingData, scores: Scores, draws: Mapping[str, Draws]) -> Comparison:
+        """Champion against challenger on the same holdout and the same resamples of it."""
+        challenger, champion = (evaluate(data.labels, scores[name]) for name in ("challenger", "champion"))
+        improvement = interval(
+            challenger.roc_auc - champion.roc_auc,
+            draws["challenger"]["roc_auc"] - draws["champion"]["roc_auc"],
+            self.config.comparison.confidence,
+        )
+        return Comparison(challenger, champion, improvement)
+
+    def _champion_bounds(self, comparison: Comparison | None, draws: Mapping[str, Draws]) -> dict[str, Interval]:
+        if comparison is None:
+            return {}
+        return intervals(comparison.champion, draws["champion"], self.config.comparison.confidence)
+
+    def version_scores(self, version: Version, holdout: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """A registered version's probabilities for the holdout; NaN when the holdout lacks one of its inputs."""
+        schema = self.registry.input_schema(version)
         missing = [name for name in schema if name not in holdout.columns]
         if missing:
-            # Without its inputs the champion can't be judged here; the schema gate names the difference.
-            self.log.warning("the champion needs %s, which this training has not", ", ".join(missing))
+            # Without its inputs it can't be judged here; the schema gate names the difference.
+            self.log.warning("version %d needs %s, which this training has not", version.number, ", ".join(missing))
             return np.full(len(holdout), np.nan)
-        return cancellation_probability(self.registry.load(champion), as_model_input(holdout, list(schema)))
+        return cancellation_probability(self.registry.load(version), as_model_input(holdout, list(schema)))
 
     def _gate_inputs(
         self, model: Pipeline, data: TrainingData, metrics: Metrics, champion: Version | None
@@ -265,57 +298,84 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             champion_schema=self.registry.input_schema(champion) if champion else None,
         )
 
-    def _record(
-        self,
-        model: Pipeline,
-        data: TrainingData,
-        probabilities: npt.NDArray[np.float64],
-        metrics: Metrics,
-        auc: Interval,
-        time_ordered: Metrics,
-        decision: Decision,
-    ) -> tuple[str, Version]:
+    def _record(self, trained: Trained) -> tuple[str, Version]:
         """Everything that is needed to judge the model, and to train it again, with MLflow."""
-        config = self.config
+        config, data, labels = self.config, trained.data, trained.data.labels
         threshold = operating_threshold(config.costs)
-        importance = importance_by_feature(model, config.features)
         tags = {
             "git_commit": git_commit(),
             "environment": self.env.environment,
             FEATURES_VERSION_TAG: str(data.features_version),
             LABELS_VERSION_TAG: str(data.labels_version),
             TRAINING_ROWS_TAG: str(len(data.train)),
+            # MLflow shows this text on the run's own page.
+            "mlflow.note.content": f"{trained.decision.outcome}: {trained.decision.reason}\n\nReport: `{REPORT_FILE}`.",
         }
-        holdout_metrics = {f"holdout_{name}": value for name, value in metrics.as_dict().items()}
-        later_metrics = {f"time_ordered_{name}": value for name, value in time_ordered.as_dict().items()}
-        costs = {
-            "holdout_mean_cost": mean_cost(data.labels, probabilities, threshold, config.costs),
-            "holdout_mean_cost_never_acting": mean_cost(data.labels, probabilities, 2.0, config.costs),
-            "holdout_mean_cost_always_acting": mean_cost(data.labels, probabilities, -1.0, config.costs),
+        probabilities = trained.scores["challenger"]
+        metrics = {
+            **{f"holdout_{name}": value for name, value in trained.metrics.as_dict().items()},
+            **{f"time_ordered_{name}": value for name, value in trained.time_ordered.as_dict().items()},
+            **{f"holdout_{name}_lower": bound.lower for name, bound in trained.bounds.items()},
+            **{f"holdout_{name}_upper": bound.upper for name, bound in trained.bounds.items()},
+            "holdout_mean_cost": mean_cost(labels, probabilities, threshold, config.costs),
+            "holdout_mean_cost_never_acting": mean_cost(labels, probabilities, 2.0, config.costs),
+            "holdout_mean_cost_always_acting": mean_cost(labels, probabilities, -1.0, config.costs),
         }
         params = {f"forest.{field}": value for field, value in dataclasses.asdict(config.forest).items()}
         params |= {f"holdout.{field}": value for field, value in dataclasses.asdict(config.holdout).items()}
         params |= {"max_training_rows": config.max_training_rows, "threshold": threshold, **tags}
         inputs = as_model_input(data.holdout, config.features)
-        files: dict[str, str | bytes] = {
-            "config.json": json.dumps(_public(dataclasses.asdict(config)), indent=2, default=str),
-            "decision.json": json.dumps(dataclasses.asdict(decision), indent=2, default=str),
-            "plots/roc.png": plots.roc(data.labels, {"challenger": probabilities}),
-            "plots/precision_recall.png": plots.precision_recall(data.labels, {"challenger": probabilities}),
-            "plots/calibration.png": plots.calibration(data.labels, {"challenger": probabilities}),
-            "plots/importance.png": plots.importance(importance),
-        }
-        with self.registry.run(f"{config.env.environment} model-train", tags) as run_id:
-            bounds = {"holdout_roc_auc_lower": auc.lower, "holdout_roc_auc_upper": auc.upper}
-            self.registry.log_metrics({**holdout_metrics, **bounds, **later_metrics, **costs}, params)
-            self.registry.log_files(files)
-            self.registry.log_model(
-                model,
-                inputs.head(5),
-                model.predict_proba(inputs.head(5)),
-                {"threshold": threshold, **tags},
-            )
+        with self.registry.run(f"{self.env.environment} model-train", tags) as run_id:
+            self.registry.log_metrics(metrics, params)
+            self.registry.log_files(self._files(trained, inputs, threshold, tags))
+            example = inputs.head(5)
+            metadata = {"threshold": threshold, **tags}
+            self.registry.log_model(trained.model, example, trained.model.predict_proba(example), metadata)
         return run_id, self.registry.register(run_id, tags)
+
+    def _files(
+        self, trained: Trained, inputs: pd.DataFrame, threshold: float, tags: Mapping[str, str]
+    ) -> dict[str, str | bytes]:
+        """The run's artifacts beside the model: configuration, decision, plots and the report."""
+        labels, holdout = trained.data.labels, trained.data.holdout
+        shown = {name: score for name, score in trained.scores.items() if np.isfinite(score).all()}
+        probabilities = trained.scores["challenger"]
+        shuffled = permutation_importance(trained.model, inputs, labels, seed=self.config.forest.seed)
+        pictures = {
+            "roc": plots.roc(labels, shown),
+            "precision_recall": plots.precision_recall(labels, shown),
+            "calibration": plots.calibration(labels, shown),
+            "scores": plots.score_distribution(labels, probabilities, threshold),
+            "importance": plots.importance(shuffled),
+        }
+        comparison = trained.decision.comparison
+        facts = {
+            "Registered model": self.env.model_name,
+            "Training rows": f"{len(trained.data.train):,}",
+            "Holdout": f"{len(holdout):,} distinct bookings; equal bookings are never on both sides",
+            "Features": ", ".join(self.config.features),
+            "Forest": ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(self.config.forest).items()),
+            "Delta versions": f"features {trained.data.features_version}, labels {trained.data.labels_version}",
+            "Git commit": tags["git_commit"],
+        }
+        page = report.ReportData(
+            title=f"{self.env.model_name}: a challenger of {self.clock():%Y-%m-%d}",
+            decision=trained.decision,
+            metrics=trained.metrics,
+            intervals=trained.bounds,
+            champion=comparison.champion if comparison else None,
+            time_ordered=trained.time_ordered,
+            plain=report.in_plain_words(labels, probabilities, threshold),
+            slices=slices(holdout, labels, probabilities),
+            plots=pictures,
+            facts=facts,
+        )
+        return {
+            CONFIG_FILE: json.dumps(_public(dataclasses.asdict(self.config)), indent=2, default=str),
+            "decision.json": json.dumps(dataclasses.asdict(trained.decision), indent=2, default=str),
+            REPORT_FILE: report.render(page),
+            **{f"plots/{name}.png": png for name, png in pictures.items()},
+        }
 
 
 def _mlflow_type(column: pd.Series) -> str:
@@ -330,13 +390,21 @@ def _public(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _metrics_json(metrics: Metrics, auc: Interval, time_ordered: Metrics, decision: Decision) -> str:
-    comparison = decision.comparison
+def _metrics_json(trained: Trained, champion_bounds: Mapping[str, Interval]) -> str:
+    """Every metric of both models with its interval, as the promotions table keeps them."""
+
+    def described(metrics: Metrics, bounds: Mapping[str, Interval]) -> dict[str, Any]:
+        return {
+            name: [value, bounds[name].lower, bounds[name].upper] if name in bounds else value
+            for name, value in metrics.as_dict().items()
+        }
+
     content: dict[str, Any] = {
-        "challenger": {**metrics.as_dict(), "roc_auc_interval": [auc.lower, auc.upper]},
-        "challenger_time_ordered": time_ordered.as_dict(),
+        "challenger": described(trained.metrics, trained.bounds),
+        "challenger_time_ordered": trained.time_ordered.as_dict(),
     }
+    comparison = trained.decision.comparison
     if comparison:
-        content["champion"] = comparison.champion.as_dict()
+        content["champion"] = described(comparison.champion, champion_bounds)
         content["improvement_roc_auc"] = dataclasses.asdict(comparison.improvement)
     return json.dumps(content)

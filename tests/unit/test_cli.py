@@ -11,7 +11,14 @@ from booking_mlops.core.schema import CSV_HEADER
 from booking_mlops.tasks import base
 from tests.conftest import Cli
 
-TASKS = ["setup-data", "feature-table-creation", "model-train", "model-inference-batch", "integration-test"]
+TASKS = [
+    "setup-data",
+    "feature-table-creation",
+    "model-train",
+    "model-inference-batch",
+    "model-rollback",
+    "integration-test",
+]
 
 
 def test_help_names_every_task_and_shows_how_to_begin(booking_mlops: Cli) -> None:

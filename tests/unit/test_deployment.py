@@ -13,7 +13,14 @@ from booking_mlops.core.deployment import check
 from tests.conftest import ROOT, Cli
 
 FILE = read_yaml(ROOT / "deployment.yml")
-ENTRY_POINTS = ["setup-data", "feature-table-creation", "model-train", "model-inference-batch", "integration-test"]
+ENTRY_POINTS = [
+    "setup-data",
+    "feature-table-creation",
+    "model-train",
+    "model-inference-batch",
+    "model-rollback",
+    "integration-test",
+]
 
 
 def problems(change: Callable[[Any], object] | None = None, **more: Any) -> list[str]:
@@ -30,7 +37,7 @@ def problems(change: Callable[[Any], object] | None = None, **more: Any) -> list
     return check(tree, **{**given, **more})
 
 
-def workflow(tree: Any, environment: str = "prod", index: int = 4) -> Any:
+def workflow(tree: Any, environment: str = "prod", index: int = 5) -> Any:
     return tree["environments"][environment]["workflows"][index]
 
 
@@ -39,7 +46,7 @@ def test_the_projects_own_file_is_sound_and_dbx_finds_it(booking_mlops: Cli) -> 
     assert (ROOT / "conf" / "deployment.yml").resolve() == ROOT / "deployment.yml"
     outcome = booking_mlops("deployment", "check")
     assert outcome.code == 0, outcome.err
-    assert "16 workflows in 3 environments are sound" in outcome.out
+    assert "19 workflows in 3 environments are sound" in outcome.out
 
 
 def drop(mapping: Any, key: str) -> object:

@@ -1,0 +1,86 @@
+"""The model report: one HTML page with everything in it, for a revenue manager and for an engineer."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from booking_mlops.core.metrics import Interval, Metrics
+from booking_mlops.core.promotion import Decision
+from booking_mlops.core.slices import Slice, worst
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+
+METRIC_NAMES = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+}
+
+
+@dataclass(frozen=True)
+class InPlainWords:
+    """What the operating threshold means for a hundred bookings."""
+
+    threshold: float
+    flagged_of_100: float
+    caught_of_100_cancelled: float
+    right_of_100_flagged: float
+
+
+def in_plain_words(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], threshold: float) -> InPlainWords:
+    """Counts per hundred at the threshold."""
+    cancelled, flagged = np.asarray(labels) == 1, np.asarray(probabilities) >= threshold
+    both = float((cancelled & flagged).sum())
+    return InPlainWords(
+        threshold=threshold,
+        flagged_of_100=100.0 * float(flagged.mean()),
+        caught_of_100_cancelled=100.0 * both / max(float(cancelled.sum()), 1.0),
+        right_of_100_flagged=100.0 * both / max(float(flagged.sum()), 1.0),
+    )
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything the page shows. `facts` are label and value pairs: versions, rows, commit; `plots` are PNG bytes."""
+
+    title: str
+    decision: Decision
+    metrics: Metrics
+    intervals: Mapping[str, Interval]
+    champion: Metrics | None
+    time_ordered: Metrics
+    plain: InPlainWords
+    slices: Sequence[Slice]
+    plots: Mapping[str, bytes]
+    facts: Mapping[str, str]
+
+
+def render(data: ReportData) -> str:
+    """The page; it loads nothing from anywhere."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    rows = [
+        {
+            "name": name,
+            "challenger": getattr(data.metrics, key),
+            "interval": data.intervals.get(key),
+            "champion": getattr(data.champion, key) if data.champion else None,
+            "later": getattr(data.time_ordered, key),
+        }
+        for key, name in METRIC_NAMES.items()
+    ]
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        data=data,
+        metrics=rows,
+        worst=worst(list(data.slices)),
+        images={name: base64.b64encode(png).decode() for name, png in data.plots.items()},
+    )

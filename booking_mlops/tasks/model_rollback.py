@@ -1,0 +1,57 @@
+"""`model-rollback`: give champion back to an earlier version, and record it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from booking_mlops.config.model import ModelRollbackConfig
+from booking_mlops.errors import ConfigError, NoChampion
+from booking_mlops.tasks.base import Result, Task
+from booking_mlops.tasks.history import PromotionHistory
+
+
+@dataclass(frozen=True)
+class ModelRollbackResult(Result):
+    """Champion before and after."""
+
+    model_name: str
+    before: int
+    after: int
+    reason: str
+
+    def summary(self) -> list[tuple[str, str]]:
+        """See `Result`."""
+        return [
+            ("champion", f"{self.model_name} version {self.after}, was version {self.before}"),
+            ("reason", self.reason),
+            ("next", "model-inference-batch scores with it"),
+        ]
+
+
+class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
+    """Follows the history: the previous champion is the one before the last decision that changed it."""
+
+    name = "model-rollback"
+    config_type = ModelRollbackConfig
+    help = "Give champion back to the previous version, or to the one named with to."
+
+    def run(self) -> ModelRollbackResult:
+        """See `Task`."""
+        history = PromotionHistory(self)
+        history.repair()
+        before = self.registry.require_champion().number
+        after = self.config.to if self.config.to is not None else self._previous(history, before)
+        if after == before:
+            raise ConfigError(f"version {after} of {self.env.model_name} is champion already; nothing was changed")
+        # Before anything is written: it must exist, and its model must load.
+        self.registry.load(self.registry.version(after))
+        history.record_rollback(after, before, self.config.reason)
+        self.registry.make_champion(after)
+        self.log.info("champion is version %d again: %s", after, self.config.reason)
+        return ModelRollbackResult(self.env.model_name, before, after, self.config.reason)
+
+    def _previous(self, history: PromotionHistory, champion: int) -> int:
+        for row in history.rows():
+            if row["champion_after"] == champion and row["champion_version"] not in (None, champion):
+                return int(row["champion_version"])
+        raise NoChampion(f"{self.env.model_name} had no champion before version {champion}; name a version with --to")

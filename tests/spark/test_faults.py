@@ -1,0 +1,98 @@
+"""The faults of the data study, each tried against the real task on real tables: none becomes champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booking_mlops.core.pipeline import as_model_input, cancellation_probability
+from booking_mlops.core.promotion import decide
+from booking_mlops.tasks.model_train import ModelTrain
+from tests.conftest import Environment
+from tests.spark.conftest import Trained, copy_features, make_task
+from tests.spark.test_train_and_score import champion_of
+
+FORTY = ("forest.n_estimators=40", "comparison.bootstrap_samples=300")
+
+
+def leak(noise: int) -> str:
+    """Put a copy of the label, of which `noise` percent are turned round, into a feature."""
+    turned = f"IF(pmod(xxhash64(booking_id), 100) < {noise}, 1 - is_canceled, is_canceled)"
+    return (
+        f"MERGE INTO {{features}} f USING (SELECT booking_id, {turned} AS leak FROM {{labels}}) l "
+        "ON f.booking_id = l.booking_id WHEN MATCHED THEN UPDATE SET f.special_requests = l.leak"
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "settings", "gate"),
+    [
+        (
+            "UPDATE {labels} SET is_canceled = CAST(pmod(xxhash64(booking_id, 'shuffle'), 100) < 33 AS INT)",
+            [],
+            "min_roc_auc",
+        ),
+        *[(leak(noise), [], "max_single_feature_auc") for noise in (2, 10, 20)],
+        ("DELETE FROM {features} WHERE pmod(xxhash64(booking_id, 'lost'), 100) < 50", [], "rows_against_last"),
+        ("DELETE FROM {features} WHERE pmod(xxhash64(booking_id, 'lost'), 100) < 75", [], "rows_against_last"),
+        ("UPDATE {features} SET average_price = average_price * 100", [], "feature_ranges"),
+        ("UPDATE {features} SET lead_time = 0", [], "no_constant_feature"),
+        ("SELECT 1", ["features=[lead_time, special_requests, market_segment_type]"], "schema_equal"),
+    ],
+    ids=["shuffled labels", "leak 2 %", "leak 10 %", "leak 20 %", "half lost", "three quarters lost", "price × 100",
+         "constant lead time", "fewer inputs"],
+)  # fmt: skip
+def test_a_fault_is_rejected_by_the_gate_that_sees_it(
+    spark: Any, good: Environment, statement: str, settings: list[str], gate: str
+) -> None:
+    names = {name: good.table(name) for name in ("features", "labels")}
+    before = {name: spark.sql(f"DESCRIBE HISTORY {table}").first()["version"] for name, table in names.items()}
+    spark.sql(statement.format(**names))
+    try:
+        result = make_task(ModelTrain, spark, good, *FORTY, *settings).run()
+    finally:
+        for name, table in names.items():
+            spark.sql(f"RESTORE TABLE {table} TO VERSION AS OF {before[name]}")
+    assert result.decision.outcome == "rejected"
+    failed = [one.name for one in result.decision.gates if not one.passed]
+    assert gate in failed, failed
+    assert champion_of(good) == 1
+
+
+def test_a_shallower_forest_does_not_replace_the_champion(spark: Any, good: Environment) -> None:
+    worse = make_task(ModelTrain, spark, good, "forest.max_depth=8").run()
+    assert worse.decision.outcome in ("kept", "rejected")
+    assert champion_of(good) == 1
+
+
+def test_twenty_other_seeds_do_not_replace_the_champion_by_luck(spark: Any, trained: Trained) -> None:
+    task = make_task(ModelTrain, spark, trained.environment)
+    data = task.training_data()
+    scores = {"champion": task.version_scores(task.registry.require_champion(), data.holdout)}
+    promoted = []
+    for seed in range(20):
+        other = make_task(ModelTrain, spark, trained.environment, f"forest.seed={seed}")
+        model = other.fit(data.train)
+        scores["challenger"] = cancellation_probability(model, as_model_input(data.holdout, other.config.features))
+        comparison = other.comparison(data, scores, other.bootstrap(data, scores))
+        promoted.append(decide((), comparison, other.config.comparison).promoted)
+    assert not any(promoted)
+
+
+def test_a_model_of_all_rows_replaces_one_of_a_tenth(spark: Any, featured: Environment) -> None:
+    few = make_task(ModelTrain, spark, featured, *FORTY, "max_training_rows=1200", "gates.min_holdout_rows=100",
+                    "gates.max_calibration_error=1", "gates.max_single_feature_auc=1")  # fmt: skip
+    assert few.run().decision.promoted
+    full = make_task(ModelTrain, spark, featured, *FORTY, day=2).run()
+    assert full.decision.promoted, full.decision.reason
+    assert champion_of(featured) == 2
+
+
+@pytest.fixture(scope="module")
+def good(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFactory, lake: Path) -> Environment:
+    """An environment with a good champion; each test mends what it breaks."""
+    environment = copy_features(spark, trained, tmp_path_factory.mktemp("good"), lake)
+    assert make_task(ModelTrain, spark, environment, *FORTY).run().decision.promoted
+    return environment
