@@ -108,6 +108,12 @@ def test_delta_libraries_that_cannot_be_had_say_which_setting_helps(
     assert list(tmp_path.rglob("*.jar")) == []
 
 
+def test_delta_libraries_come_from_where_spark_itself_looks() -> None:
+    found = machine_module._maven_central()
+    assert found.startswith("https://")
+    assert found.endswith("/maven2")
+
+
 def test_importing_every_module_has_no_side_effect(tmp_path: Path) -> None:
     program = (
         "import os, pkgutil, importlib, sys, booking_mlops\n"
