@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--root", type=Path, default=Path(".workspace"), metavar="DIR", help="default: .workspace")
-    parser.add_argument("--port", type=int, default=0, help="default: a free one; serve takes 8766")
+    parser.add_argument("--port", type=int, help="default: a free one; serve takes 8766")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serving = commands.add_parser("serve", help="Keep it up, and print what to export.")
     serving.add_argument("--env", choices=ENVIRONMENTS, default=ENVIRONMENTS[0])
@@ -209,8 +209,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     firing.add_argument("environment", choices=ENVIRONMENTS)
     firing.set_defaults(action=fire)
     arguments = parser.parse_args(argv)
-    if arguments.action is serve and not arguments.port:
-        arguments.port = 8766
+    if arguments.port is None:
+        # One that stays the same can be bookmarked; one command's workspace must not get in another's way.
+        arguments.port = 8766 if arguments.action is serve else 0
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("local_workspace").setLevel(logging.INFO)
     return int(arguments.action(arguments))

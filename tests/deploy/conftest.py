@@ -47,8 +47,10 @@ class Server:
     def token(self) -> str:
         return (self.root / "token").read_text(encoding="utf-8")
 
-    def start(self, port: int = 0) -> None:
-        command = [sys.executable, "-m", "local_workspace", "--root", str(self.root), "--port", str(port or 18766)]
+    def start(self) -> None:
+        # A restart takes the port it had: the pages' addresses were printed with it.
+        port = self.url.rpartition(":")[2] or "0"
+        command = [sys.executable, "-m", "local_workspace", "--root", str(self.root), "--port", port]
         log = (self.root.parent / "server.log").open("a")
         with log:
             self.process = subprocess.Popen(

@@ -293,7 +293,7 @@ def test_three_workspaces_on_one_port_know_nothing_of_each_others_jobs(server: S
 def test_a_killed_server_comes_back_with_its_runs_ended_and_nothing_left_running(tmp_path: Path) -> None:
     server = Server(tmp_path / "root")
     server.root.mkdir()
-    server.start(port=18767)
+    server.start()
     job = server.tiny_job(
         "dev", {"task_key": "t", "does": "sleep"}, {"task_key": "u", "depends_on": [{"task_key": "t"}]}
     )
@@ -302,7 +302,7 @@ def test_a_killed_server_comes_back_with_its_runs_ended_and_nothing_left_running
     child = int(server.log("dev", run["tasks"][0]["run_id"]).split()[1])
     server.stop(9)
     assert alive(child)
-    server.start(port=18767)
+    server.start()
     try:
         after = server.wait("dev", run_id)
         assert after["state"]["life_cycle_state"] == "INTERNAL_ERROR"
