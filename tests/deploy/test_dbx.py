@@ -127,6 +127,21 @@ def test_prod_without_its_file_fails_where_it_should(server: Server, deployed: d
     assert not list((server.root / "workspaces" / "prod" / "lake").rglob("*.parquet"))
 
 
+def test_the_existing_cluster_is_one_line_away(
+    server: Server, deployed: dict[str, dict[str, int]], tmp_path: Path
+) -> None:
+    text = (ROOT / "deployment.yml").read_text(encoding="utf-8")
+    text = text.replace("    job_cluster_key: booking-mlops\n    # existing", "    existing")
+    (tmp_path / "deployment.yml").write_text(text, encoding="utf-8")
+    done = server.dbx(
+        "deploy", "dev-setup-data", "--environment", "dev", "--deployment-file", str(tmp_path / "deployment.yml")
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (task,) = settings_of(server, "dev", deployed["dev"]["dev-setup-data"])["tasks"]
+    assert task["existing_cluster_id"] == "1123-000000-dev"
+    assert "job_cluster_key" not in task
+
+
 def test_assets_are_launched_without_a_job(server: Server, deployed: dict[str, dict[str, int]]) -> None:
     assert server.dbx("deploy", "dev-setup-data", "--environment", "dev", "--assets-only").returncode == 0
     before = server.jobs("dev")
@@ -173,11 +188,22 @@ def test_execute_runs_a_task_from_the_working_tree(server: Server, tmp_path: Pat
     assert "--conf-file" in done.stdout
 
 
-def test_output_with_brackets_does_not_break_dbx(server: Server) -> None:
+def test_parameters_reach_the_task_and_output_with_brackets_does_not_break_dbx(server: Server) -> None:
     server.tiny_job("dev", {"task_key": "t"}, job_name="brackets")
-    done = server.dbx("launch", "brackets", "--environment", "dev", "--trace", "--include-output", "stdout")
+    parameters = json.dumps({"python_params": ["--given", "here"]})
+    done = server.dbx(
+        "launch",
+        "brackets",
+        "--environment",
+        "dev",
+        "--trace",
+        "--include-output",
+        "stdout",
+        "--parameters",
+        parameters,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[/x]" in done.stdout
+    assert "['--given', 'here'] [/x]" in done.stdout
 
 
 def test_destroy_removes_jobs_and_assets(server: Server, deployed: dict[str, dict[str, int]]) -> None:
@@ -203,3 +229,28 @@ def test_exec_starts_runs_and_stops_with_the_commands_exit_code(tmp_path: Path) 
     missing = subprocess.run([*command, "--", "no-such-program"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert missing.returncode == 1
     assert "no such program" in missing.stderr
+
+
+def test_a_server_killed_while_a_table_is_written_leaves_whole_tables_and_the_next_run_succeeds(tmp_path: Path) -> None:
+    server = Server(tmp_path / "root")
+    server.root.mkdir()
+    server.start()
+    assert server.dbx("deploy", "dev-setup-data", "--environment", "dev").returncode == 0
+    job = server.jobs("dev")["dev-setup-data"]
+    run_id = server.run("dev", job)
+    server.until("dev", run_id, lambda run: "writing" in server.log("dev", run["tasks"][0]["run_id"]), 120)
+    server.stop(9)
+    server.start()
+    try:
+        killed = server.wait("dev", run_id)
+        assert killed["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+        again = server.wait("dev", server.run("dev", job))
+        assert again["state"]["result_state"] == "SUCCESS", server.log("dev", again["tasks"][0]["run_id"])
+        database = server.root / "workspaces" / "dev" / "lake" / "warehouse" / "dev__booking.db"
+        rows = {
+            name: deltalake.DeltaTable(database / name).to_pyarrow_table().num_rows
+            for name in ("bookings", "bookings_rejected")
+        }
+        assert sum(rows.values()) == 20_000
+    finally:
+        server.stop()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +309,8 @@ def test_a_killed_server_comes_back_with_its_runs_ended_and_nothing_left_running
         assert {task["state"]["life_cycle_state"] for task in after["tasks"]} == {"INTERNAL_ERROR"}
         assert not alive(child)
         assert server.jobs("dev") == {"tiny": job}
-        ok = server.tiny_job("dev", {"task_key": "t"}, job_name="again")
+        nightly = {"quartz_cron_expression": "0 0 1 * * ?", "timezone_id": "UTC", "pause_status": "UNPAUSED"}
+        ok = server.tiny_job("dev", {"task_key": "t"}, job_name="again", schedule=nightly)
         assert results(server.wait("dev", server.run("dev", ok))) == {"t": "SUCCESS"}
         taken = subprocess.run(
             [sys.executable, "-m", "local_workspace", "--root", str(server.root), "put", __file__, "dev:/x"],
@@ -319,7 +320,12 @@ def test_a_killed_server_comes_back_with_its_runs_ended_and_nothing_left_running
         assert "another local_workspace is using" in taken.stderr
     finally:
         server.stop()
-    time.sleep(0.1)
+    fired = subprocess.run(
+        [sys.executable, "-m", "local_workspace", "--root", str(server.root), "fire", "dev"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert fired.returncode == 0, fired.stderr
+    assert re.fullmatch(r"again: run \d+: SUCCESS\n", fired.stdout)
 
 
 def test_the_current_databricks_sdk_reads_jobs_runs_outputs_and_permissions(server: Server, tmp_path: Path) -> None:
