@@ -311,11 +311,12 @@ def _own_environment() -> Iterator[None]:
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Keep the program's log set-up: creating MLflow's database replaces it with Alembic's."""
+    """Keep the program's log set-up: creating MLflow's database replaces it with Alembic's, which tells every step."""
     root, database = logging.getLogger(), logging.getLogger("alembic")
     before = root.handlers[:], root.level
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         root.handlers[:], level = before
         root.setLevel(level)
