@@ -27,6 +27,8 @@ class Gates:
     max_single_feature_auc: float = 0.79
     max_importance: float = 0.50
     max_out_of_range: float = 0.01
+    allow_constant_features: bool = False
+    allow_schema_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,14 @@ def _worst_at_most(name: str, values: Mapping[str, float], limit: float, what: s
     return GateResult(name, passed, f"{value:.4g}", f"<= {limit:.4g}", reason)
 
 
-def _schema_gate(inputs: GateInputs) -> GateResult:
+def _constant_gate(inputs: GateInputs, *, allowed: bool) -> GateResult:
+    constant = ", ".join(inputs.constant_features)
+    reason = f"constant: {constant}" if constant else "every feature varies"
+    limit = "any" if allowed else "none"
+    return GateResult("no_constant_feature", allowed or not constant, constant or "none", limit, reason)
+
+
+def _schema_gate(inputs: GateInputs, *, allowed: bool) -> GateResult:
     if inputs.champion_schema is None:
         return GateResult("schema_equal", True, "no champion", "equal", "no champion to be equal to")
     differing = sorted(
@@ -117,16 +126,17 @@ def _schema_gate(inputs: GateInputs) -> GateResult:
         for name in {*inputs.schema, *inputs.champion_schema}
         if inputs.schema.get(name) != inputs.champion_schema.get(name)
     )
-    passed = not differing
-    reason = "inputs are the champion's" if passed else f"inputs differ from the champion's in {', '.join(differing)}"
-    return GateResult("schema_equal", passed, f"{len(differing)} differ", "equal", reason)
+    reason = (
+        f"inputs differ from the champion's in {', '.join(differing)}" if differing else "inputs are the champion's"
+    )
+    limit = "may differ" if allowed else "equal"
+    return GateResult("schema_equal", allowed or not differing, f"{len(differing)} differ", limit, reason)
 
 
 def check_gates(inputs: GateInputs, gates: Gates) -> tuple[GateResult, ...]:
     """Every gate's result, passed or not; NaN never passes."""
     metrics = inputs.metrics
     margin = metrics.roc_auc - inputs.dummy_roc_auc
-    constant = ", ".join(inputs.constant_features)
     if inputs.last_training_rows:
         share = inputs.training_rows / inputs.last_training_rows
         rows = _at_least(
@@ -147,15 +157,9 @@ def check_gates(inputs: GateInputs, gates: Gates) -> tuple[GateResult, ...]:
             "max_single_feature_auc", inputs.single_feature_auc, gates.max_single_feature_auc, "ROC AUC alone"
         ),
         _worst_at_most("max_importance", inputs.importance, gates.max_importance, "importance"),
-        GateResult(
-            "no_constant_feature",
-            not constant,
-            constant or "none",
-            "none",
-            f"constant: {constant}" if constant else "every feature varies",
-        ),
+        _constant_gate(inputs, allowed=gates.allow_constant_features),
         _worst_at_most("feature_ranges", inputs.out_of_range, gates.max_out_of_range, "share out of range"),
-        _schema_gate(inputs),
+        _schema_gate(inputs, allowed=gates.allow_schema_change),
     )
 
 

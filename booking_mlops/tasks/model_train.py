@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +140,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         history = PromotionHistory(self)
         history.repair()
         champion = self.registry.champion()
-        data = self.training_data()
+        data = self.training_data(also=tuple(self.registry.input_schema(champion)) if champion else ())
         self.log.info(
             "training on %s rows, holding out %s distinct bookings", f"{len(data.train):,}", f"{len(data.holdout):,}"
         )
@@ -182,8 +182,15 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             labels_version=data.labels_version,
         )
 
-    def training_data(self, features_version: int | None = None, labels_version: int | None = None) -> TrainingData:
+    def training_data(
+        self,
+        features_version: int | None = None,
+        labels_version: int | None = None,
+        also: Sequence[str] = (),
+    ) -> TrainingData:
         """Features and labels at the given Delta versions (default: the newest), split by the stable hash.
+
+        `also` names columns another model needs; those the table has not are left out.
 
         Raises: MissingTable; IncompatibleModel when a configured feature is not in the table;
         DataQualityError when either side of the split is empty or holds one class only.
@@ -206,7 +213,11 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         if total > limit:
             self.log.info("sampling about %s of %s rows", f"{limit:,}", f"{total:,}")
             joined = joined.where(sample_sql(limit / total, "training"))
-        described = [name for name in SLICED_FEATURES if name not in self.config.features]
+        described = [
+            name
+            for name in dict.fromkeys((*SLICED_FEATURES, *also))
+            if name not in self.config.features and name in features.columns
+        ]
         columns = ["booking_id", *self.config.features, *described, FEATURE_KEY, "arrival_date", LABEL]
         # The driver holds at most max_training_rows; the order decides the forest, so it is fixed.
         frame = joined.select(*columns).toPandas().sort_values("booking_id", kind="stable").reset_index(drop=True)

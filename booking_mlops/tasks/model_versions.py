@@ -80,7 +80,8 @@ class CompareResult(Result):
 def compare(task: ModelTrain, first: int, second: int) -> CompareResult:
     """Compare two versions as a training would, without promoting either."""
     versions = task.registry.version(first), task.registry.version(second)
-    data = task.training_data()
+    needed = [name for version in versions for name in task.registry.input_schema(version)]
+    data = task.training_data(also=needed)
     scores = {
         name: task.version_scores(version, data.holdout)
         for name, version in zip(("challenger", "champion"), versions, strict=True)

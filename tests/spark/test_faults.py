@@ -90,6 +90,17 @@ def test_a_model_of_all_rows_replaces_one_of_a_tenth(spark: Any, featured: Envir
     assert champion_of(featured) == 2
 
 
+def test_a_change_of_features_that_is_allowed_is_compared_on_its_merits(spark: Any, good: Environment) -> None:
+    fewer = "features=[lead_time, special_requests, market_segment_type, average_price]"
+    result = make_task(
+        ModelTrain, spark, good, *FORTY, fewer, "gates.allow_schema_change=true", "gates.max_importance=1"
+    ).run()
+    assert result.decision.outcome == "kept"
+    assert result.decision.comparison is not None
+    assert result.decision.comparison.champion.roc_auc > result.decision.comparison.challenger.roc_auc
+    assert champion_of(good) == 1
+
+
 @pytest.fixture(scope="module")
 def good(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFactory, lake: Path) -> Environment:
     """An environment with a good champion; each test mends what it breaks."""

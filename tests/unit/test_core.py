@@ -203,6 +203,15 @@ class TestPromotion:
         )
         assert all(gate.passed for gate in check_gates(at_limit, limits))
 
+    def test_a_changed_schema_and_a_constant_feature_can_be_allowed(self) -> None:
+        odd = replace(INPUTS, constant_features=("lead_time",), champion_schema={"p_c": "double"})
+        allowed = Gates(allow_constant_features=True, allow_schema_change=True)
+        assert [gate.name for gate in check_gates(odd, Gates()) if not gate.passed] == [
+            "no_constant_feature",
+            "schema_equal",
+        ]
+        assert all(gate.passed for gate in check_gates(odd, allowed))
+
     def test_nothing_to_check_passes(self) -> None:
         results = check_gates(replace(INPUTS, importance={}, out_of_range={}), Gates())
         assert all(gate.passed for gate in results)
