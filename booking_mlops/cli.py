@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from booking_mlops.config.loader import load, merged, parse_setting, read_yaml
+from booking_mlops.config.loader import load, load_tree, parse_setting, read_yaml
 from booking_mlops.core import made_data
 from booking_mlops.core.deployment import check
 from booking_mlops.errors import ConfigError
@@ -115,15 +115,7 @@ def show_config(arguments: argparse.Namespace) -> None:
 
     task = {one.name: one for one in TASKS}[arguments.task]
     task.from_arguments(arguments)
-    env = read_yaml(arguments.env_file or arguments.conf_dir / "envs" / f"{arguments.env}.yml")
-    section = env.pop("tasks", {}).get(task.key(), {})
-    tree = merged(read_yaml(arguments.conf_file or arguments.conf_dir / "tasks" / f"{task.key()}.yml"), section)
-    tree = merged(tree, {"env": env})
-    for setting in arguments.settings:
-        parts, value = parse_setting(setting)
-        for part in reversed(parts):
-            value = {part: value}
-        tree = merged(tree, value)
+    tree = load_tree(task.config_type, task.key(), *task.files(arguments), arguments.settings, TASK_KEYS)
     print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
 
 

@@ -113,10 +113,7 @@ class Context:
         wheels = [word.strip('"').partition("[")[0] for word in words if ".whl" in word]
         if not wheels:
             return "", "local_workspace installs wheels only"
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--upgrade"]
-        done = subprocess.run(
-            [*command, "--target", str(self.libraries), *wheels], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(process.pip_install(self.libraries, *wheels), capture_output=True, text=True, check=False)
         if done.returncode:
             return "", done.stderr
         return self._answer(f"import sys\nsys.path.insert(0, {str(self.libraries)!r})")

@@ -34,6 +34,12 @@ found[0].load()()
 """
 
 
+def pip_install(folder: Path, *wheels: str) -> list[str]:
+    """The command that puts wheels, and nothing they depend on, into a folder."""
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--upgrade"]
+    return [*command, "--target", str(folder), *wheels]
+
+
 def install_wheels(wheels: Sequence[Path], envs: Path, log: Path) -> list[Path]:
     """A folder for each wheel, by the hash of its content; made once, whoever asks first.
 
@@ -48,10 +54,7 @@ def install_wheels(wheels: Sequence[Path], envs: Path, log: Path) -> list[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / ".ready").exists():
                 with log.open("ab") as output:
-                    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--upgrade"]
-                    subprocess.run(
-                        [*command, "--target", str(folder), str(wheel)], check=True, stdout=output, stderr=output
-                    )
+                    subprocess.run(pip_install(folder, str(wheel)), check=True, stdout=output, stderr=output)
                 (folder / ".ready").touch()
         folders.append(folder)
     return folders

@@ -155,15 +155,15 @@ def build(config_type: type[ConfigT], tree: Mapping[str, Any], where: str) -> Co
         raise ConfigError(f"{where}: {error}") from error
 
 
-def load(
-    config_type: type[ConfigT],
+def load_tree(
+    config_type: type,
     task: str,
     task_file: Path,
     env_file: Path,
     settings: Sequence[str] = (),
     known_tasks: Iterable[str] = (),
-) -> ConfigT:
-    """A task's configuration from its files and settings.
+) -> Tree:
+    """A task's values from its files and settings, merged; every key is known.
 
     `task` is the task's key in YAML, such as `model_train`: the environment's file may override
     any of its values under `tasks: {model_train: …}`. Settings that begin with `env.` change the
@@ -193,5 +193,21 @@ def load(
         parts, value = parse_setting(setting)
         check_keys(_nested(parts, value), config_type, f"--set {setting}")
         tree = merged(tree, _nested(parts, value))
+    return tree
+
+
+def load(
+    config_type: type[ConfigT],
+    task: str,
+    task_file: Path,
+    env_file: Path,
+    settings: Sequence[str] = (),
+    known_tasks: Iterable[str] = (),
+) -> ConfigT:
+    """A task's typed configuration: the values of `load_tree`, checked.
+
+    Raises: ConfigError.
+    """
+    tree = load_tree(config_type, task, task_file, env_file, settings, known_tasks)
     where = f"{task_file} + {env_file}" + (" + --set" if settings else "")
     return build(config_type, tree, where)

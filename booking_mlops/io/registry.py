@@ -83,6 +83,8 @@ class Registry:
         self.experiment = experiment
         self._machine = machine
         self._client: MlflowClient | None = None
+        # A version never changes: what it says of itself is fetched once.
+        self._infos: dict[str, tuple[dict[str, str], dict[str, Any]]] = {}
 
     @property
     def has_aliases(self) -> bool:
@@ -276,13 +278,16 @@ class Registry:
         return self._info(version)[1]
 
     def _info(self, version: Version) -> tuple[dict[str, str], dict[str, Any]]:
-        from mlflow.models import get_model_info
+        if version.uri not in self._infos:
+            from mlflow.models import get_model_info
 
-        self.client()
-        with _explained(f"reading the signature of {version.uri}"), _quiet():
-            info = get_model_info(version.uri)
-        inputs = info.signature.inputs.to_dict() if info.signature else []
-        return {column["name"]: str(column["type"]) for column in inputs}, dict(info.metadata or {})
+            self.client()
+            with _explained(f"reading the signature of {version.uri}"), _quiet():
+                info = get_model_info(version.uri)
+            inputs = info.signature.inputs.to_dict() if info.signature else []
+            schema = {column["name"]: str(column["type"]) for column in inputs}
+            self._infos[version.uri] = schema, dict(info.metadata or {})
+        return self._infos[version.uri]
 
 
 def _version(found: ModelVersion) -> Version:

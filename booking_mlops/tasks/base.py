@@ -136,6 +136,15 @@ class Task(ABC, Generic[ConfigT, ResultT]):
         cls.add_shared_arguments(parser)
 
     @classmethod
+    def files(cls, arguments: argparse.Namespace) -> tuple[Path, Path]:
+        """The task's file and the environment's."""
+        folder: Path = arguments.conf_dir
+        return (
+            arguments.conf_file or folder / "tasks" / f"{cls.key()}.yml",
+            arguments.env_file or folder / "envs" / f"{arguments.env}.yml",
+        )
+
+    @classmethod
     def from_arguments(cls, arguments: argparse.Namespace, settings: Sequence[str] | None = None) -> Task[Any, Any]:
         """The task, configured.
 
@@ -144,8 +153,7 @@ class Task(ABC, Generic[ConfigT, ResultT]):
         config: Any = load(
             cls.config_type,
             cls.key(),
-            arguments.conf_file or arguments.conf_dir / "tasks" / f"{cls.key()}.yml",
-            arguments.env_file or arguments.conf_dir / "envs" / f"{arguments.env}.yml",
+            *cls.files(arguments),
             arguments.settings if settings is None else settings,
             known_tasks=TASK_KEYS,
         )

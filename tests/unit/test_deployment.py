@@ -11,16 +11,9 @@ import pytest
 from booking_mlops.config.loader import read_yaml
 from booking_mlops.core.deployment import check
 from tests.conftest import ROOT, Cli
+from tests.unit.test_cli import TASKS
 
 FILE = read_yaml(ROOT / "deployment.yml")
-ENTRY_POINTS = [
-    "setup-data",
-    "feature-table-creation",
-    "model-train",
-    "model-inference-batch",
-    "model-rollback",
-    "integration-test",
-]
 
 
 def problems(change: Callable[[Any], object] | None = None, **more: Any) -> list[str]:
@@ -29,7 +22,7 @@ def problems(change: Callable[[Any], object] | None = None, **more: Any) -> list
     if change:
         change(tree)
     given: dict[str, Any] = {
-        "entry_points": ENTRY_POINTS,
+        "entry_points": TASKS,
         "environments": ["dev", "staging", "prod"],
         "project_environments": ["dev", "staging", "prod"],
         "file_exists": lambda name: (ROOT / name).is_file(),
