@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import io
 import logging
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,18 @@ from local_workspace.contexts import Contexts
 from local_workspace.errors import ApiError, invalid, not_found
 from local_workspace.runs import CLUSTER, JOB, Runs, check_settings, ended, now
 from local_workspace.store import Document, Store
+from local_workspace.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 DOMAIN = "workspace.test"
 _COOKIE = "workspace_token"
-_OPEN_PATHS = ("/health", "/.well-known/databricks-config", "/login")
+_OPEN_PATHS = (
+    *("/health", "/.well-known/databricks-config", "/login"),
+    # An identity is exchanged here for a token.
+    *("/oidc/.well-known/oauth-authorization-server", "/oidc/v1/token"),
+)
 _USER = "developer@workspace.test"
 _MLFLOW_PATHS = (
     *("/api/2.0/mlflow", "/api/2.0/mlflow-artifacts", "/api/2.0/preview/mlflow", "/api/3.0/mlflow", "/ajax-api"),
@@ -58,6 +64,7 @@ class Workspaces:
     store: Store
     runs: Runs
     contexts: Contexts
+    tokens: Tokens
     token: str
     url: str
 
@@ -86,7 +93,8 @@ def open_workspaces(root: Path, port: int, token: str) -> Workspaces:
 
     for environment in ENVIRONMENTS:
         _furnish(store, environment)
-    return Workspaces(root, store, Runs(store, root, url, task_environment), Contexts(), token, url)
+    runs = Runs(store, root, url, task_environment)
+    return Workspaces(root, store, runs, Contexts(), Tokens(store, token), token, url)
 
 
 def proxy_variables(port: int) -> dict[str, str]:
@@ -165,6 +173,7 @@ def create_app(workspaces: Workspaces, mlflow: WsgiApp) -> WsgiApp:
     _files(flask, workspaces)
     _administration(flask, workspaces)
     _execution(flask, workspaces)
+    _identity(flask, workspaces)
     pages.add(flask, workspaces, _set_cookie)
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -174,7 +183,7 @@ def create_app(workspaces: Workspaces, mlflow: WsgiApp) -> WsgiApp:
         workspace = _workspace_of(environ)
         if workspace is None:
             return _refuse(404, "FEATURE_DISABLED", "No workspace of that host name.")(environ, start_response)
-        if path not in _OPEN_PATHS and not _authenticated(environ, workspaces.token):
+        if path not in _OPEN_PATHS and not workspaces.tokens.accepts(workspace, _given_token(environ)):
             if environ.get("REQUEST_METHOD") == "GET" and "text/html" in environ.get("HTTP_ACCEPT", ""):
                 return redirect("/login")(environ, start_response)
             return _refuse(403, "PERMISSION_DENIED", "Invalid access token.")(environ, start_response)
@@ -202,12 +211,12 @@ def _workspace_of(environ: dict[str, Any]) -> str | None:
     return name if domain == DOMAIN and name in ENVIRONMENTS else None
 
 
-def _authenticated(environ: dict[str, Any], token: str) -> bool:
+def _given_token(environ: dict[str, Any]) -> str:
     given = environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ").strip()
     if not given:
         cookies = dict(part.strip().split("=", 1) for part in environ.get("HTTP_COOKIE", "").split(";") if "=" in part)
         given = cookies.get(_COOKIE, "")
-    return hmac.compare_digest(given.encode(), token.encode())
+    return str(given)
 
 
 def _set_cookie(response: BaseResponse, token: str) -> None:
@@ -573,6 +582,40 @@ def _administration(flask: Flask, workspaces: Workspaces) -> None:
             raise not_found(f"Registered Model with name={name} not found") from None
         return jsonify({"registered_model_databricks": {"id": name, "name": name}})
 
+    @flask.route("/api/2.1/unity-catalog/permissions/<kind>/<name>", methods=["GET", "PATCH"])
+    def privileges(kind: str, name: str) -> Response:
+        stored = f"privileges/{kind}"
+        granted: dict[str, list[str]] = store.get(g.workspace, stored, name) or {}
+        if request.method == "PATCH":
+            for change in _body().get("changes") or []:
+                kept = set(granted.get(_text(change, "principal"), [])) - set(change.get("remove") or [])
+                granted[change["principal"]] = sorted(kept | set(change.get("add") or []))
+            store.put(g.workspace, stored, name, granted)
+        given = [{"principal": principal, "privileges": names} for principal, names in granted.items()]
+        return jsonify({"privilege_assignments": given})
+
+    @flask.delete("/api/2.1/unity-catalog/schemas/<name>")
+    def drop_schema(name: str) -> Response:
+        """The schema's tables, and its registered models."""
+        from mlflow.server.handlers import _get_model_registry_store
+
+        catalog, _, schema = name.partition(".")
+        if not re.fullmatch(r"\w+\.\w+", name):
+            raise invalid(f"{name} is not CATALOG.SCHEMA")
+        folder = runs_home() / "lake" / "warehouse" / f"{catalog}__{schema}.db"
+        if not folder.is_dir():
+            raise not_found(f"Schema '{name}' does not exist.")
+        if any(folder.iterdir()) and str(_body().get("force", "")).lower() != "true":
+            raise invalid(f"Schema '{name}' is not empty.")
+        shutil.rmtree(folder)
+        registry = _get_model_registry_store()
+        for model in registry.search_registered_models(filter_string=f"name LIKE '{name}.%'"):
+            registry.delete_registered_model(model.name)
+        return jsonify({})
+
+    def runs_home() -> Path:
+        return workspaces.runs.home(g.workspace)
+
     @flask.route("/api/2.0/permissions/<kind>/<identifier>", methods=["GET", "PUT", "PATCH"])
     def permissions(kind: str, identifier: str) -> Response:
         if kind not in _LEVELS:
@@ -615,6 +658,39 @@ def _set_permissions(store: Store, workspace: str, kind: str, identifier: str, e
     if kind == "jobs" and entries and sum(entry["permission_level"] == "IS_OWNER" for entry in entries) != 1:
         raise invalid("The job must have exactly one owner.")
     store.put(workspace, f"permissions/{kind}", identifier, {"entries": entries})
+
+
+def _identity(flask: Flask, workspaces: Workspaces) -> None:
+    """OAuth for workflows: the workspace's endpoints, and a stand-in for GitHub's issuer of identities."""
+    tokens = workspaces.tokens
+
+    def token_endpoint() -> str:
+        return f"http://{g.workspace}.{DOMAIN}/oidc/v1/token"
+
+    @flask.get("/oidc/.well-known/oauth-authorization-server")
+    def endpoints() -> Response:
+        return jsonify(
+            {
+                "authorization_endpoint": f"http://{g.workspace}.{DOMAIN}/oidc/v1/authorize",
+                "token_endpoint": token_endpoint(),
+            }
+        )
+
+    @flask.post("/oidc/v1/token")
+    def exchange() -> Response:
+        form: Document = dict(request.form)
+        if form.get("grant_type") != "urn:ietf:params:oauth:grant-type:token-exchange":
+            raise ApiError(400, "unsupported_grant_type", "local_workspace keeps no secrets: exchange an identity.")
+        given = tokens.exchange(g.workspace, _text(form, "client_id"), _text(form, "subject_token"), token_endpoint())
+        return jsonify(given)
+
+    @flask.get("/github/identity")
+    def identity() -> Response:
+        if not tokens.is_owner(_given_token(request.environ)):
+            raise ApiError(403, "PERMISSION_DENIED", "Only the owner of the workspaces asks for identities.")
+        body = _body()
+        signed = tokens.identity(_text(body, "repository"), _text(body, "environment"), _text(body, "audience"))
+        return jsonify({"value": signed})
 
 
 def _execution(flask: Flask, workspaces: Workspaces) -> None:

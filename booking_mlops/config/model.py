@@ -51,8 +51,9 @@ class Grant:
 
 @dataclass(frozen=True)
 class Permissions:
-    """Who may see and manage the experiment and the registered model of an environment."""
+    """Who may see and manage the schema, the experiment and the registered model of an environment."""
 
+    schema: tuple[Grant, ...] = ()
     experiment: tuple[Grant, ...] = ()
     model: tuple[Grant, ...] = ()
 

@@ -10,7 +10,12 @@ from booking_mlops.errors import WorkspaceError
 
 Entries = Sequence[Mapping[str, str]]
 
-_UNITY_CATALOG = {"CAN_READ": "EXECUTE", "CAN_EDIT": "APPLY_TAG", "CAN_MANAGE": "ALL_PRIVILEGES"}
+_MODEL_PRIVILEGES = {"CAN_READ": ["EXECUTE"], "CAN_EDIT": ["APPLY_TAG"], "CAN_MANAGE": ["ALL_PRIVILEGES"]}
+_SCHEMA_PRIVILEGES = {
+    "CAN_READ": ["USE_SCHEMA", "SELECT"],
+    "CAN_EDIT": ["USE_SCHEMA", "SELECT", "MODIFY"],
+    "CAN_MANAGE": ["ALL_PRIVILEGES"],
+}
 
 
 def in_workspace(environ: Mapping[str, str]) -> bool:
@@ -48,15 +53,24 @@ class Workspace:
 
     def grant_unity_catalog_model(self, name: str, entries: Entries) -> None:
         """Add privileges on a Unity Catalog model, which is a function to its permissions API."""
+        self._grant_in_unity_catalog("function", name, entries, _MODEL_PRIVILEGES)
+
+    def grant_schema(self, name: str, entries: Entries) -> None:
+        """Add privileges on a Unity Catalog schema, given as `catalog.schema`; its tables inherit them."""
+        self._grant_in_unity_catalog("schema", name, entries, _SCHEMA_PRIVILEGES)
+
+    def _grant_in_unity_catalog(
+        self, kind: str, name: str, entries: Entries, privileges: Mapping[str, list[str]]
+    ) -> None:
         changes = [
             {
                 "principal": entry.get("user_name") or entry.get("group_name") or entry.get("service_principal_name"),
-                "add": [_UNITY_CATALOG[entry["permission_level"]]],
+                "add": privileges[entry["permission_level"]],
             }
             for entry in entries
         ]
-        path = f"/api/2.1/unity-catalog/permissions/function/{quote(name)}"
-        self._call("PATCH", path, f"permissions of model {name}", body={"changes": changes})
+        path = f"/api/2.1/unity-catalog/permissions/{kind}/{quote(name)}"
+        self._call("PATCH", path, f"permissions of {name}", body={"changes": changes})
 
     def _grant(self, kind: str, identifier: str, entries: Entries) -> None:
         body = {"access_control_list": [dict(entry) for entry in entries]}

@@ -102,15 +102,20 @@ class Task(ABC, Generic[ConfigT, ResultT]):
             registry_uri=self.env.registry_uri,
         )
 
+    @property
+    def in_unity_catalog(self) -> bool:
+        """Whether the environment's catalog is one of Unity Catalog's."""
+        return self.env.catalog not in ("spark_catalog", "hive_metastore")
+
     def ensure_table(self, table: Table) -> None:
         """Create one of the project's tables when it is not there."""
-        in_unity_catalog = self.machine.on_cluster and self.env.catalog not in ("spark_catalog", "hive_metastore")
         self.lake.ensure(
             table.name,
             [(column.name, column.sql_type, column.comment, column.nullable) for column in table.columns],
             comment=table.comment,
             partition_by=table.partition_by,
-            primary_key=table.key if in_unity_catalog else (),
+            # A laptop's catalog has no keys, whatever its name.
+            primary_key=table.key if self.in_unity_catalog and self.machine.on_cluster else (),
         )
 
     @staticmethod

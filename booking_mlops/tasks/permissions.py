@@ -1,4 +1,4 @@
-"""Permissions of the experiment and the registered model, applied from the environment's YAML."""
+"""Permissions of the schema, the experiment and the registered model, applied from the environment's YAML."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from booking_mlops.io.workspace import Workspace, in_workspace
 from booking_mlops.tasks.base import Task
 
 
+def apply_schema_permissions(task: Task[Any, Any]) -> None:
+    """Set what `permissions.schema` says. Only Unity Catalog has such permissions, and only a workspace applies them.
+
+    Raises: WorkspaceError when the workspace refuses.
+    """
+    wanted = task.env.permissions.schema
+    if not wanted or not task.in_unity_catalog or not in_workspace(os.environ):
+        return
+    Workspace().grant_schema(f"{task.env.catalog}.{task.env.schema}", [_entry(grant) for grant in wanted])
+    task.log.info("permissions set: %d for the schema", len(wanted))
+
+
 def apply_permissions(task: Task[Any, Any]) -> None:
-    """Set what `permissions` says. Elsewhere than in a workspace there is nobody to grant anything to.
+    """Set what `permissions` says of the experiment and the model; elsewhere than in a workspace, nothing.
 
     Raises: WorkspaceError when the workspace refuses.
     """

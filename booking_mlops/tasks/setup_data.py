@@ -16,6 +16,7 @@ from booking_mlops.core.quality import check_header, check_ranges_known, raw_nam
 from booking_mlops.core.schema import BOOKINGS, CSV_COLUMNS, CSV_HEADER, REJECTED
 from booking_mlops.errors import DataQualityError
 from booking_mlops.tasks.base import Result, Task
+from booking_mlops.tasks.permissions import apply_schema_permissions
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -104,6 +105,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             self.lake.replace(BOOKINGS.name, lines.where("reason = ''"), fingerprint=fingerprint)
         else:
             self.log.info("bookings hold this file already")
+        apply_schema_permissions(self)
         return SetupDataResult(
             source=source,
             made=made,
