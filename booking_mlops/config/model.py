@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from booking_mlops.core.drift import Levels
 from booking_mlops.core.metrics import Costs
 from booking_mlops.core.pipeline import Forest
 from booking_mlops.core.promotion import ComparisonRule, Gates
@@ -146,14 +147,91 @@ class ModelTrainConfig:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How the newest bookings are compared with those the champion was trained on.
+
+    The newest `window_days` by arrival are compared with the same days of earlier years, `season_margin_days`
+    wider on both sides. Fewer than `min_rows` on a side are not judged; more than `max_rows` are sampled.
+    `levels` are of the population stability index of a feature, cut into `bins`.
+    """
+
+    window_days: int = 28
+    season_margin_days: int = 14
+    min_rows: int = 500
+    max_rows: int = 20_000
+    bins: int = 10
+    levels: Levels = field(default_factory=lambda: Levels(warn=0.1, alarm=0.25))
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.window_days <= 182, f"drift.window_days: {self.window_days} is not between 1 and 182")
+        _check(self.season_margin_days >= 0, f"drift.season_margin_days: {self.season_margin_days} is below 0")
+        _check(0 < self.min_rows <= self.max_rows, "drift.min_rows: must be above 0 and not above max_rows")
+        _check(self.bins >= 2, f"drift.bins: {self.bins} is below 2")
+        _check_levels("drift.levels", self.levels)
+
+
+def _check_levels(name: str, levels: Levels) -> None:
+    _check(0 < levels.warn <= levels.alarm, f"{name}: warn must be above 0 and not above alarm")
+
+
+@dataclass(frozen=True)
+class DriftPolicy(Drift):
+    """`Drift`, and what an alarm before scoring means: `warn` scores all the same, `hold` does not, `off` looks not."""
+
+    max_rows: int = 5_000
+    policy: Literal["warn", "hold", "off"] = "warn"
+
+
+@dataclass(frozen=True)
 class ModelInferenceBatchConfig:
     """`model-inference-batch`: `batch_rows` bounds how many rows a worker holds at once."""
 
     env: EnvConfig
     batch_rows: int = 50_000
+    drift: DriftPolicy = field(default_factory=DriftPolicy)
 
     def __post_init__(self) -> None:
         _check(self.batch_rows > 0, f"batch_rows: {self.batch_rows} is not above 0")
+
+
+@dataclass(frozen=True)
+class LiveMetrics:
+    """The champion against the labels that arrived, on bookings it was not trained on, for the last `weeks`.
+
+    `levels` are of the drop in ROC AUC below the holdout's; weeks with fewer than `min_rows` are not judged.
+    """
+
+    weeks: int = 12
+    min_rows: int = 50
+    levels: Levels = field(default_factory=lambda: Levels(warn=0.03, alarm=0.08))
+
+    def __post_init__(self) -> None:
+        _check(self.weeks > 0 and self.min_rows > 1, "live: weeks must be above 0 and min_rows above 1")
+        _check_levels("live.levels", self.levels)
+
+
+@dataclass(frozen=True)
+class ModelMonitorConfig:
+    """`model-monitor`: what is compared, from where on it is a warning or an alarm, and what an alarm does.
+
+    `classifier` holds the levels of the domain classifier's ROC AUC, `quality` those of the share of bad values.
+    An alarm makes the task fail when `fail_on_alarm`, and starts the job `retrain_job` when one is named.
+    """
+
+    env: EnvConfig
+    drift: Drift = field(default_factory=Drift)
+    classifier: Levels = field(default_factory=lambda: Levels(warn=0.75, alarm=0.9))
+    quality: Levels = field(default_factory=lambda: Levels(warn=0.005, alarm=0.05))
+    live: LiveMetrics = field(default_factory=LiveMetrics)
+    holdout: Holdout = field(default_factory=Holdout)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    seed: int = 17
+    fail_on_alarm: bool = True
+    retrain_job: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_levels("classifier", self.classifier)
+        _check_levels("quality", self.quality)
 
 
 @dataclass(frozen=True)

@@ -176,4 +176,26 @@ PROMOTIONS = Table(
     key=("decision_id",),
 )
 
-TABLES: tuple[Table, ...] = (BOOKINGS, REJECTED, FEATURE_TABLE, LABELS, PREDICTIONS, PROMOTIONS)
+MONITORING = Table(
+    "monitoring",
+    "What model-monitor found: one row for each thing measured and day",
+    (
+        Column("checked_on", "DATE", "Day of checked_at, UTC; checking a day again replaces that day"),
+        Column("check", "STRING", "feature drift, domain classifier, score drift, data quality, live metrics, retrain"),
+        Column("subject", "STRING", "The feature, week, table or job it is about"),
+        Column("statistic", "STRING", "What was measured: PSI, ROC AUC or share"),
+        Column("value", "DOUBLE", "Its value; empty when there were too few rows", nullable=True),
+        Column("level", "STRING", "ok, warn, alarm or too few"),
+        Column("warn_from", "DOUBLE", "Where a warning begins; for live metrics, a drop below what was expected"),
+        Column("alarm_from", "DOUBLE", "Where an alarm begins"),
+        Column("rows", "BIGINT", "Rows it was measured on"),
+        Column("reference_rows", "BIGINT", "Rows it was compared with"),
+        Column("detail", "STRING", "What else there is to say"),
+        Column("model_version", "BIGINT", "Champion at the time", nullable=True),
+        Column("features_version", "BIGINT", "Delta version of the feature table that was looked at"),
+        Column("checked_at", "TIMESTAMP", "When"),
+    ),
+    key=("checked_on", "check", "subject"),
+)
+
+TABLES: tuple[Table, ...] = (BOOKINGS, REJECTED, FEATURE_TABLE, LABELS, PREDICTIONS, PROMOTIONS, MONITORING)

@@ -155,12 +155,16 @@ class Task(ABC, Generic[ConfigT, ResultT]):
 
         Raises: ConfigError.
         """
+        return cls.from_files(*cls.files(arguments), settings=arguments.settings if settings is None else settings)
+
+    @classmethod
+    def from_files(cls, task_file: str | Path, env_file: str | Path, settings: Sequence[str] = ()) -> Task[Any, Any]:
+        """The task, configured: for notebooks and other programs.
+
+        Raises: ConfigError.
+        """
         config: Any = load(
-            cls.config_type,
-            cls.key(),
-            *cls.files(arguments),
-            arguments.settings if settings is None else settings,
-            known_tasks=TASK_KEYS,
+            cls.config_type, cls.key(), Path(task_file), Path(env_file), settings, known_tasks=TASK_KEYS
         )
         return cls(config)
 
