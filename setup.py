@@ -72,7 +72,7 @@ setup(
     packages=find_packages(include=["booking_mlops", "booking_mlops.*"]),
     package_data={
         "booking_mlops": ["py.typed"],
-        "booking_mlops.core": ["report.html"],
+        "booking_mlops.core": ["monitoring.html", "report.html"],
         "booking_mlops.io": ["log4j2.properties"],
     },
     python_requires=">=3.10,<3.13",
@@ -85,6 +85,7 @@ setup(
             "feature-table-creation = booking_mlops.tasks.feature_table_creation:FeatureTableCreation.entrypoint",
             "model-train = booking_mlops.tasks.model_train:ModelTrain.entrypoint",
             "model-inference-batch = booking_mlops.tasks.model_inference_batch:ModelInferenceBatch.entrypoint",
+            "model-monitor = booking_mlops.tasks.model_monitor:ModelMonitor.entrypoint",
             "model-rollback = booking_mlops.tasks.model_rollback:ModelRollback.entrypoint",
             "integration-test = booking_mlops.tasks.integration_test:IntegrationTest.entrypoint",
         ]

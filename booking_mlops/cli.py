@@ -19,13 +19,14 @@ from booking_mlops.tasks.base import TASK_KEYS, Result, Task, format_summary, gu
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.integration_test import IntegrationTest
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
+from booking_mlops.tasks.model_monitor import ModelMonitor
 from booking_mlops.tasks.model_rollback import ModelRollback
 from booking_mlops.tasks.model_train import ModelTrain
 from booking_mlops.tasks.model_versions import compare, history, reproduce
 from booking_mlops.tasks.setup_data import SetupData
 
 PIPELINE: tuple[type[Task[Any, Any]], ...] = (SetupData, FeatureTableCreation, ModelTrain, ModelInferenceBatch)
-TASKS: tuple[type[Task[Any, Any]], ...] = (*PIPELINE, ModelRollback, IntegrationTest)
+TASKS: tuple[type[Task[Any, Any]], ...] = (*PIPELINE, ModelMonitor, ModelRollback, IntegrationTest)
 
 _EXAMPLES = """\
 examples:

@@ -49,3 +49,7 @@ class BrokenPromise(BookingMlopsError):
 
 class NotReproducible(BookingMlopsError):
     """A version can't be trained again, or did not come out the same."""
+
+
+class DriftAlarm(BookingMlopsError):
+    """The bookings have moved away from what the champion was trained on."""

@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 _number = itertools.count(1)
 
 
+# Before xdist, which reads the group.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = Path(item.path).relative_to(ROOT / "tests").parts[0]

@@ -129,14 +129,14 @@ def newest_window(last: date, days: int) -> Window:
 
 
 def like_seasons(window: Window, margin_days: int) -> list[Window]:
-    """The same days in earlier years, `margin_days` wider on both sides; none of them overlaps the window.
+    """The same days, this year and in earlier ones, `margin_days` wider on both sides.
 
-    Years are 364 days: weekdays stay weekdays.
+    This year's belong to it: what the champion has learned from already is no news to it, and a
+    retraining ends an alarm. Years are 364 days: weekdays stay weekdays.
     """
     margin = timedelta(days=margin_days)
-    shifts = [timedelta(days=364 * years) for years in range(1, _YEARS_BACK + 1)]
-    seasons = [Window(window.first - shift - margin, window.last - shift + margin) for shift in shifts]
-    return [season for season in seasons if season.last < window.first]
+    shifts = [timedelta(days=364 * years) for years in range(_YEARS_BACK + 1)]
+    return [Window(window.first - shift - margin, window.last - shift + margin) for shift in shifts]
 
 
 def feature_findings(

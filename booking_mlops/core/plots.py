@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 Scores = Mapping[str, npt.NDArray[Any]]
 
 _COLORS = {"challenger": "#0b6e99", "champion": "#c8553d"}
 _GREY = "#9aa0a6"
+_FEW_VALUES = 12
 
 
 def _figure(title: str, x: str, y: str, width: float = 5.2, height: float = 4.2) -> tuple[Any, Any]:
@@ -91,4 +93,56 @@ def importance(
     ordered = sorted(values.items(), key=lambda item: item[1])
     figure, axes = _figure(title, unit, "", height=max(4.2, 0.28 * len(ordered) + 1.2))
     axes.barh([name.replace("_", " ") for name, _ in ordered], [value for _, value in ordered], color="#0b6e99")
+    return _png(figure)
+
+
+def levels(values: Mapping[str, float], warn: float, alarm: float) -> bytes:
+    """Bars of drift by feature, the largest on top, with the lines from which it is a warning and an alarm."""
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    figure, axes = _figure("Drift of each feature", "PSI", "", height=max(4.2, 0.28 * len(ordered) + 1.2))
+    colors = ["#c8553d" if value >= alarm else "#e0a93b" if value >= warn else "#0b6e99" for _, value in ordered]
+    axes.barh([name.replace("_", " ") for name, _ in ordered], [value for _, value in ordered], color=colors)
+    axes.axvline(warn, color="#e0a93b", linestyle="--", linewidth=1, label="warn")
+    axes.axvline(alarm, color="#c8553d", linestyle="--", linewidth=1, label="alarm")
+    axes.legend(frameon=False, loc="lower right")
+    return _png(figure)
+
+
+def two_distributions(name: str, reference: pd.Series, current: pd.Series) -> bytes:
+    """One feature, then and now, as shares of the bookings."""
+    figure, axes = _figure(name.replace("_", " "), "", "Share of bookings")
+    sides = {"reference": (reference, "#9fc5d6"), "newest": (current, _COLORS["champion"])}
+    if pd.api.types.is_numeric_dtype(reference) and reference.nunique() > _FEW_VALUES:
+        both = np.concatenate([reference.to_numpy(float), current.to_numpy(float)])
+        bins = np.linspace(np.quantile(both, 0.001), np.quantile(both, 0.999), 25)
+        for label, (values, color) in sides.items():
+            weights = np.full(len(values), 1.0 / max(len(values), 1))
+            filled = "stepfilled" if label == "reference" else "step"
+            axes.hist(values.to_numpy(float), bins, weights=weights, histtype=filled, color=color, label=label)
+    else:
+        known = sorted(set(reference.unique()) | set(current.unique()))
+        for offset, (label, (column, color)) in zip((-0.2, 0.2), sides.items(), strict=True):
+            shares = column.value_counts(normalize=True).reindex(known, fill_value=0.0)
+            axes.bar(np.arange(len(known)) + offset, shares.to_numpy(), 0.4, color=color, label=label)
+        axes.set_xticks(np.arange(len(known)), [str(value) for value in known], rotation=20)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def weekly(weeks: pd.DataFrame) -> bytes:
+    """The champion week by week: ROC AUC where there were enough bookings, and what it predicted beside what came."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.set_title("The champion, week by week", loc="left", fontsize=11)
+    upper.plot(weeks["week"], weeks["roc_auc"], marker="o", markersize=4, color="#0b6e99")
+    upper.set_ylabel("ROC AUC")
+    lower.plot(weeks["week"], weeks["predicted"], color="#0b6e99", label="predicted")
+    lower.plot(weeks["week"], weeks["cancelled"], color=_COLORS["champion"], linestyle="--", label="cancelled")
+    lower.set_ylabel("Share cancelled")
+    lower.legend(frameon=False)
+    lower.tick_params(axis="x", rotation=30)
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)

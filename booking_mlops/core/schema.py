@@ -181,7 +181,9 @@ MONITORING = Table(
     "What model-monitor found: one row for each thing measured and day",
     (
         Column("checked_on", "DATE", "Day of checked_at, UTC; checking a day again replaces that day"),
-        Column("check", "STRING", "feature drift, domain classifier, score drift, data quality, live metrics, retrain"),
+        Column(
+            "check_name", "STRING", "feature drift, domain classifier, score drift, data quality, live metrics, retrain"
+        ),
         Column("subject", "STRING", "The feature, week, table or job it is about"),
         Column("statistic", "STRING", "What was measured: PSI, ROC AUC or share"),
         Column("value", "DOUBLE", "Its value; empty when there were too few rows", nullable=True),
@@ -195,7 +197,7 @@ MONITORING = Table(
         Column("features_version", "BIGINT", "Delta version of the feature table that was looked at"),
         Column("checked_at", "TIMESTAMP", "When"),
     ),
-    key=("checked_on", "check", "subject"),
+    key=("checked_on", "check_name", "subject"),
 )
 
 TABLES: tuple[Table, ...] = (BOOKINGS, REJECTED, FEATURE_TABLE, LABELS, PREDICTIONS, PROMOTIONS, MONITORING)

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PRODUCTION = "Production"
+FEATURES_VERSION_TAG = "features_version"
+"""A version's tag: the Delta version of the feature table it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,12 @@ class Registry:
                     )
             if self.has_aliases:
                 client.set_registered_model_alias(self.model_name, CHAMPION, str(number))
+
+    def metric(self, run_id: str, name: str) -> float:
+        """A metric of a run; NaN when the run has none of that name."""
+        client = self.client()
+        with _explained(f"run {run_id}"):
+            return float(client.get_run(run_id).data.metrics.get(name, float("nan")))
 
     def read_file(self, run_id: str, name: str) -> str:
         """A text artifact of a run."""

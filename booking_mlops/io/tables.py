@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.errors import MissingTable
@@ -107,13 +107,18 @@ class Lake:
             writer = writer.option("userMetadata", json.dumps({"fingerprint": fingerprint}))
         writer.overwrite(F.expr(where))
 
+    def replace_rows(self, table: str, rows: Sequence[Mapping[str, Any]], *, where: str) -> None:
+        """`replace` with a few rows made here."""
+        self.replace(table, self._frame(table, rows), where=where)
+
+    def _frame(self, table: str, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
+        schema = self._spark.table(self.full_name(table)).schema
+        return self._spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
+
     def append_new(self, table: str, rows: Sequence[dict[str, Any]], key: str) -> None:
         """Append the rows whose `key` is not there yet; those that are stay as they are."""
         full = self.full_name(table)
-        schema = self._spark.table(full).schema
-        self._spark.createDataFrame(
-            [tuple(row[name] for name in schema.names) for row in rows], schema
-        ).createOrReplaceTempView("_new_rows")
+        self._frame(table, rows).createOrReplaceTempView("_new_rows")
         self._spark.sql(
             f"MERGE INTO {full} AS t USING _new_rows AS n ON t.{key} = n.{key} WHEN NOT MATCHED THEN INSERT *"
         )

@@ -72,6 +72,21 @@ class Workspace:
         path = f"/api/2.1/unity-catalog/permissions/{kind}/{quote(name)}"
         self._call("PATCH", path, f"permissions of {name}", body={"changes": changes})
 
+    def start_job(self, name: str) -> int | None:
+        """Start a run of the job of that name and return its id; None when one is under way.
+
+        Raises: WorkspaceError, also when there is no such job.
+        """
+        doing = f"job {name}"
+        jobs = self._call("GET", "/api/2.1/jobs/list", doing, query={"name": name}).get("jobs") or []
+        if not jobs:
+            raise WorkspaceError(f"{doing}: the workspace has none of that name; deploy it, or change retrain_job")
+        query = {"job_id": jobs[0]["job_id"], "active_only": "true"}
+        if self._call("GET", "/api/2.1/jobs/runs/list", doing, query=query).get("runs"):
+            return None
+        started = self._call("POST", "/api/2.1/jobs/run-now", doing, body={"job_id": jobs[0]["job_id"]})
+        return int(started["run_id"])
+
     def _grant(self, kind: str, identifier: str, entries: Entries) -> None:
         body = {"access_control_list": [dict(entry) for entry in entries]}
         self._call("PATCH", f"/api/2.0/permissions/{kind}/{quote(identifier)}", f"permissions of {kind}", body=body)

@@ -163,9 +163,7 @@ class Task(ABC, Generic[ConfigT, ResultT]):
 
         Raises: ConfigError.
         """
-        config: Any = load(
-            cls.config_type, cls.key(), Path(task_file), Path(env_file), settings, known_tasks=TASK_KEYS
-        )
+        config: Any = load(cls.config_type, cls.key(), Path(task_file), Path(env_file), settings, known_tasks=TASK_KEYS)
         return cls(config)
 
     @classmethod
@@ -188,6 +186,7 @@ TASK_KEYS = (
     "feature_table_creation",
     "model_train",
     "model_inference_batch",
+    "model_monitor",
     "model_rollback",
     "integration_test",
 )

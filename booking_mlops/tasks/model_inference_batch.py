@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from booking_mlops.config.model import ModelInferenceBatchConfig
+from booking_mlops.core.drift import Finding
 from booking_mlops.core.pipeline import as_model_input, cancellation_probability
 from booking_mlops.core.schema import FEATURE_TABLE, PREDICTIONS
-from booking_mlops.errors import DataQualityError, IncompatibleModel
+from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
+from booking_mlops.io.registry import Version
 from booking_mlops.tasks.base import Result, Task
+from booking_mlops.tasks.drift import drift_findings, read_sides
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -34,6 +37,8 @@ class ModelInferenceBatchResult(Result):
     predicted_cancellations: int
     threshold: float
     written: bool
+    drift: tuple[Finding, ...]
+    """What moved enough for a warning or an alarm; empty when nothing did, or nothing had to be scored."""
 
     def summary(self) -> list[tuple[str, str]]:
         """See `Result`."""
@@ -42,6 +47,7 @@ class ModelInferenceBatchResult(Result):
             ("predictions", f"{self.rows:,} for {self.scored_on}{state}"),
             ("", f"by {self.model_name} version {self.model_version} on features version {self.features_version}"),
             ("", f"{self.predicted_cancellations:,} at or above the threshold of {self.threshold:.3f}"),
+            *[(f"drift {one.level}", f"{one.subject}: PSI {one.value:.3f}") for one in self.drift],
         ]
 
 
@@ -73,7 +79,9 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         ).hexdigest()
         self.ensure_table(PREDICTIONS)
         written = self.lake.fingerprint(PREDICTIONS.name) != fingerprint
+        drift: tuple[Finding, ...] = ()
         if written:
+            drift = self._drift(champion, names)
             self.log.info("scoring with %s version %d", champion.name, champion.number)
             model = self.registry.load(champion)
             scored = self._score(features, model, names)
@@ -106,7 +114,28 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             predicted_cancellations=positive,
             threshold=threshold,
             written=written,
+            drift=drift,
         )
+
+    def _drift(self, champion: Version, names: Sequence[str]) -> tuple[Finding, ...]:
+        """Features that moved away from what the champion was trained on.
+
+        Raises: DriftAlarm when that is an alarm and the policy is to hold the scores.
+        """
+        config = self.config.drift
+        if config.policy == "off":
+            return ()
+        found = drift_findings(read_sides(self, config, champion, names), config, names)
+        noticed = tuple(finding for finding in found if finding.level in ("warn", "alarm"))
+        for one in noticed:
+            self.log.warning("drift: %s: PSI %.3f is %s; %s", one.subject, one.value, one.level, one.detail)
+        alarms = [f"{one.subject} (PSI {one.value:.3f})" for one in noticed if one.level == "alarm"]
+        if alarms and config.policy == "hold":
+            raise DriftAlarm(
+                f"the scores are held, the predictions are as they were: drift of {', '.join(alarms)}; "
+                "see what model-monitor says, retrain, or score with --set drift.policy=warn"
+            )
+        return noticed
 
     def _count(self, day: str) -> tuple[int, int]:
         from pyspark.sql import functions as F

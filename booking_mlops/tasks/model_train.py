@@ -43,13 +43,12 @@ from booking_mlops.core.slices import slices
 from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
 from booking_mlops.errors import DataQualityError, IncompatibleModel
 from booking_mlops.io.machine import git_commit
-from booking_mlops.io.registry import Version
+from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.history import PromotionHistory
 from booking_mlops.tasks.permissions import apply_permissions
 
 TRAINING_ROWS_TAG = "training_rows"
-FEATURES_VERSION_TAG = "features_version"
 LABELS_VERSION_TAG = "labels_version"
 SLICED_FEATURES = ("market_segment_type", "lead_time", "repeated")
 CONFIG_FILE = "config.json"

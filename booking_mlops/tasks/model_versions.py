@@ -13,9 +13,10 @@ from booking_mlops.config.model import ModelTrainConfig
 from booking_mlops.core.pipeline import as_model_input, cancellation_probability
 from booking_mlops.core.promotion import Comparison, decide
 from booking_mlops.errors import NotReproducible
+from booking_mlops.io.registry import FEATURES_VERSION_TAG
 from booking_mlops.tasks.base import Result
 from booking_mlops.tasks.history import PromotionHistory
-from booking_mlops.tasks.model_train import CONFIG_FILE, FEATURES_VERSION_TAG, LABELS_VERSION_TAG, ModelTrain
+from booking_mlops.tasks.model_train import CONFIG_FILE, LABELS_VERSION_TAG, ModelTrain
 
 
 @dataclass(frozen=True)

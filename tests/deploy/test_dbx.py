@@ -21,6 +21,7 @@ JOBS = {
     "feature-table-creation",
     "model-train",
     "model-inference-batch",
+    "model-monitor",
     "model-rollback",
     "booking-pipeline",
 }

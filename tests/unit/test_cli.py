@@ -16,6 +16,7 @@ TASKS = [
     "feature-table-creation",
     "model-train",
     "model-inference-batch",
+    "model-monitor",
     "model-rollback",
     "integration-test",
 ]

@@ -39,7 +39,7 @@ def test_the_projects_own_file_is_sound_and_dbx_finds_it(booking_mlops: Cli) -> 
     assert (ROOT / "conf" / "deployment.yml").resolve() == ROOT / "deployment.yml"
     outcome = booking_mlops("deployment", "check")
     assert outcome.code == 0, outcome.err
-    assert "19 workflows in 3 environments are sound" in outcome.out
+    assert "22 workflows in 3 environments are sound" in outcome.out
 
 
 def drop(mapping: Any, key: str) -> object:
