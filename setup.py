@@ -49,9 +49,10 @@ EXTRAS = {
     # dbx 0.8 needs pkg_resources, typer 0.7's click, and an SDK that does not probe hosts.
     # waitress serves local_workspace, pyjwt signs its identities.
     "dbx": ["click<8.2", "databricks-sdk==0.57.0", "dbx==0.8.19", "pyjwt>=2", "setuptools<81", "waitress>=3", "wheel"],
-    # deltalake reads our tables without Spark: the second pair of eyes.
+    # deltalake reads our tables without Spark: the second pair of eyes. databricks-bundles knows what a bundle may say.
     # nbclient and ipykernel execute the notebooks; xdist keeps a second core busy while dbx waits.
     "test": [
+        "databricks-bundles>=0.250,<2",
         "deltalake>=0.25,<2",
         "hypothesis>=6",
         "ipykernel>=6",

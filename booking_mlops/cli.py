@@ -11,8 +11,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from booking_mlops.config.loader import load, load_tree, parse_setting, read_yaml
 from booking_mlops.core import made_data
+from booking_mlops.core.bundle import bundle_files, jobs_of
 from booking_mlops.core.deployment import check
 from booking_mlops.errors import ConfigError
 from booking_mlops.tasks.base import TASK_KEYS, Result, Task, format_summary, guarded, show
@@ -112,12 +115,18 @@ def validate_configs(arguments: argparse.Namespace) -> None:
 
 def show_config(arguments: argparse.Namespace) -> None:
     """Print a task's values as they come out of its files and settings."""
-    import yaml
-
     task = {one.name: one for one in TASKS}[arguments.task]
     task.from_arguments(arguments)
     tree = load_tree(task.config_type, task.key(), *task.files(arguments), arguments.settings, TASK_KEYS)
     print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """YAML without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (PyYAML's own signature)
+        """Every value is written where it is used."""
+        return True
 
 
 def check_deployment(arguments: argparse.Namespace) -> None:
@@ -140,6 +149,29 @@ def check_deployment(arguments: argparse.Namespace) -> None:
         workflow["name"] for environment in tree["environments"].values() for workflow in environment["workflows"]
     ]
     print(f"{arguments.file}: {len(workflows)} workflows in {len(tree['environments'])} environments are sound")
+
+
+_BUNDLE_HEAD = (
+    "# Made of deployment.yml by: booking-mlops deployment to-bundle. Change deployment.yml and make it again.\n"
+)
+
+
+def to_bundle(arguments: argparse.Namespace) -> None:
+    """Write the deployment file as a Databricks Asset Bundle."""
+    check_deployment(arguments)
+    project = read_yaml(arguments.file.resolve().parent / ".dbx" / "project.json")
+    files = bundle_files(read_yaml(arguments.file), project)
+    there = [name for name in files if (arguments.out / name).exists()]
+    if there and not arguments.force:
+        raise ConfigError(f"{arguments.out / there[0]} exists; choose another --out, or add --force")
+    for name, content in files.items():
+        target = arguments.out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Written out in full: a bundle must be readable without this project's anchors.
+        text = yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)
+        target.write_text(_BUNDLE_HEAD + text, encoding="utf-8")
+        print(target)
+    print(f"{sum(1 for _ in jobs_of(files))} jobs; deploy them with: databricks bundle deploy --target ENV")
 
 
 def make_data(arguments: argparse.Namespace) -> None:
@@ -199,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_model_commands(commands)
 
-    deployment = commands.add_parser("deployment", help="Check what dbx would deploy.")
+    deployment = commands.add_parser("deployment", help="Check what dbx would deploy, or write it as a bundle.")
     actions = deployment.add_subparsers(title="actions", metavar="ACTION", required=True)
     checking = actions.add_parser("check", help="Find what dbx's own reader lets pass; contacts nobody.")
     checking.add_argument(
@@ -207,6 +239,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     checking.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
     checking.set_defaults(action=check_deployment)
+
+    bundling = actions.add_parser("to-bundle", help="Write it as a Databricks Asset Bundle, to leave dbx behind.")
+    bundling.add_argument(
+        "--file", metavar="FILE", type=Path, default=Path("deployment.yml"), help="default: deployment.yml"
+    )
+    bundling.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
+    bundling.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="the project's folder; default: here")
+    bundling.add_argument("--force", action="store_true", help="replace files that are there")
+    bundling.set_defaults(action=to_bundle)
 
     made = add("make-data", make_data, "Write made bookings in the form of Booking.csv.")
     made.add_argument("--rows", type=int, default=20_000, help="default: 20000")

@@ -388,8 +388,9 @@ def _machine_environment() -> dict[str, str]:
         **kept,
         "PATH": os.pathsep.join([str(base), *path]),
         "CI": "true",
-        # As in tests/conftest.py: the quick compiler only.
-        "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",
+        # As in tests/conftest.py: small tables, queries that run once.
+        "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false "
+        "-Dspark.sql.codegen.factoryMode=NO_CODEGEN",
         "GITHUB_ACTIONS": "true",
         "GITHUB_REPOSITORY": REPOSITORY,
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from booking_mlops.tasks.setup_data import SetupData
 from tests.conftest import ROOT, Environment, noon, write_environment
 
 ROWS = 12_000
+FORTY = ("forest.n_estimators=40", "comparison.bootstrap_samples=300")
 
 
 def make_task(
@@ -73,3 +76,25 @@ def copy_features(spark: Any, trained: Trained, folder: Path, lake: Path) -> Env
 def featured(spark: Any, trained: Trained, tmp_path: Path, lake: Path) -> Environment:
     """An environment with bookings, features and labels but no model, for a test to change."""
     return copy_features(spark, trained, tmp_path, lake)
+
+
+@pytest.fixture(scope="session")
+def good(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFactory, lake: Path) -> Environment:
+    """An environment with a good champion; each test mends what it breaks."""
+    environment = copy_features(spark, trained, tmp_path_factory.mktemp("good"), lake)
+    assert make_task(ModelTrain, spark, environment, *FORTY).run().decision.promoted
+    return environment
+
+
+@contextmanager
+def broken(spark: Any, environment: Environment, *statements: str) -> Iterator[None]:
+    """The environment's features and labels after SQL that harms them; as they were after the block."""
+    names = {name: environment.table(name) for name in ("features", "labels")}
+    before = {name: spark.sql(f"DESCRIBE HISTORY {table}").first()["version"] for name, table in names.items()}
+    for statement in statements:
+        spark.sql(statement.format(**names))
+    try:
+        yield
+    finally:
+        for name, table in names.items():
+            spark.sql(f"RESTORE TABLE {table} TO VERSION AS OF {before[name]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +10,8 @@ from booking_mlops.core.pipeline import as_model_input, cancellation_probability
 from booking_mlops.core.promotion import decide
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Environment
-from tests.spark.conftest import Trained, copy_features, make_task
+from tests.spark.conftest import FORTY, Trained, broken, make_task
 from tests.spark.test_train_and_score import champion_of
-
-FORTY = ("forest.n_estimators=40", "comparison.bootstrap_samples=300")
 
 
 def leak(noise: int) -> str:
@@ -47,14 +44,8 @@ def leak(noise: int) -> str:
 def test_a_fault_is_rejected_by_the_gate_that_sees_it(
     spark: Any, good: Environment, statement: str, settings: list[str], gate: str
 ) -> None:
-    names = {name: good.table(name) for name in ("features", "labels")}
-    before = {name: spark.sql(f"DESCRIBE HISTORY {table}").first()["version"] for name, table in names.items()}
-    spark.sql(statement.format(**names))
-    try:
+    with broken(spark, good, statement):
         result = make_task(ModelTrain, spark, good, *FORTY, *settings).run()
-    finally:
-        for name, table in names.items():
-            spark.sql(f"RESTORE TABLE {table} TO VERSION AS OF {before[name]}")
     assert result.decision.outcome == "rejected"
     failed = [one.name for one in result.decision.gates if not one.passed]
     assert gate in failed, failed
@@ -99,11 +90,3 @@ def test_a_change_of_features_that_is_allowed_is_compared_on_its_merits(spark: A
     assert result.decision.comparison is not None
     assert result.decision.comparison.champion.roc_auc > result.decision.comparison.challenger.roc_auc
     assert champion_of(good) == 1
-
-
-@pytest.fixture(scope="module")
-def good(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFactory, lake: Path) -> Environment:
-    """An environment with a good champion; each test mends what it breaks."""
-    environment = copy_features(spark, trained, tmp_path_factory.mktemp("good"), lake)
-    assert make_task(ModelTrain, spark, environment, *FORTY).run().decision.promoted
-    return environment

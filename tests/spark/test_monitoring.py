@@ -1,0 +1,105 @@
+"""model-monitor and the drift check before scoring, on real tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booking_mlops.errors import DriftAlarm
+from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
+from booking_mlops.tasks.model_monitor import ModelMonitor
+from tests.conftest import Cli, Environment
+from tests.spark.conftest import Trained, broken, make_task, registry_of
+
+DEARER = "UPDATE {features} SET average_price = average_price * 100"
+SHUFFLED = "UPDATE {labels} SET is_canceled = CAST(pmod(xxhash64(booking_id, 'shuffle'), 100) < 33 AS INT)"
+
+
+def found(result: Any, check: str) -> dict[str, Any]:
+    return {finding.subject: finding for finding in result.findings if finding.check == check}
+
+
+def monitoring(spark: Any, environment: Environment) -> Any:
+    return spark.table(environment.table("monitoring")).toPandas().set_index(["check_name", "subject"])
+
+
+def test_the_first_run_of_all_needs_no_model_and_no_prediction(spark: Any, featured: Environment) -> None:
+    result = make_task(ModelMonitor, spark, featured).run()
+    assert result.level == "ok"
+    assert result.champion_version is None
+    assert found(result, "live metrics")["newest window"].detail == "no champion yet"
+    assert found(result, "score drift")["cancellation_probability"].detail == "no predictions yet"
+    assert len(found(result, "feature drift")) == 14
+    assert set(monitoring(spark, featured)["level"]) == {"ok", "too few"}
+
+
+def test_a_champion_on_the_bookings_it_knows_is_no_alarm(spark: Any, trained: Trained) -> None:
+    result = make_task(ModelMonitor, spark, trained.environment).run()
+    assert result.level == "ok", result.summary()
+    live = found(result, "live metrics")
+    assert live["newest window"].value > 0.8
+    assert sum(subject.startswith("week of") for subject in live) >= 10
+    assert found(result, "score drift")["cancellation_probability"].level == "ok"
+    assert 0.4 < found(result, "domain classifier")["all features"].value < 0.75
+    page = registry_of(trained.environment).read_file(result.run_id, "monitoring.html")
+    assert "Nothing has moved by more than chance and season do" in page
+    assert page.count("data:image/png") >= 5
+
+
+def test_an_alarm_is_written_down_before_it_is_raised_and_the_day_is_not_doubled(
+    spark: Any, good: Environment, booking_mlops: Cli
+) -> None:
+    with broken(spark, good, DEARER):
+        for _ in range(2):
+            with pytest.raises(DriftAlarm, match=r"average_price: PSI .*see monitoring\.html of run .*was not started"):
+                make_task(ModelMonitor, spark, good, "retrain_job=test-model-train", day=3).run()
+            table = monitoring(spark, good)
+            assert table.index.is_unique
+        silent = make_task(ModelMonitor, spark, good, "fail_on_alarm=false", day=4).run()
+    assert table.loc[("feature drift", "average_price"), "level"] == "alarm"
+    assert table.loc[("data quality", "average_price"), "level"] == "alarm"
+    assert table.loc[("feature drift", "lead_time"), "level"] == "ok"
+    assert "there is no workspace here" in table.loc[("retrain", "test-model-train"), "detail"]
+    assert table.loc[("feature drift", "average_price"), "model_version"] == 1
+    assert silent.level == "alarm"
+    assert ("alarm", "feature drift: average_price: PSI") in [
+        (label, text.rpartition(" ")[0]) for label, text in silent.summary()
+    ]
+    outcome = booking_mlops("model-monitor", "--env-file", good.file, "--set", "drift.levels.warn=0.3")
+    assert outcome.code == 1
+    assert "warn must be above 0 and not above alarm" in outcome.err
+
+
+def test_a_champion_that_does_badly_on_new_labels_is_an_alarm(spark: Any, good: Environment) -> None:
+    make_task(ModelInferenceBatch, spark, good).run()
+    with broken(spark, good, SHUFFLED), pytest.raises(DriftAlarm, match="live metrics: newest window: ROC AUC 0"):
+        make_task(ModelMonitor, spark, good, "drift.window_days=90", day=5).run()
+
+
+def test_few_bookings_are_not_judged(spark: Any, good: Environment) -> None:
+    few = "DELETE FROM {features} WHERE pmod(xxhash64(booking_id), 100) > 2"
+    with broken(spark, good, few):
+        result = make_task(ModelMonitor, spark, good, day=6).run()
+    assert {finding.level for finding in found(result, "feature drift").values()} == {"too few"}
+    assert "fewer than 500 rows on a side" in found(result, "feature drift")["lead_time"].detail
+
+
+@pytest.mark.parametrize("policy", ["hold", "warn", "off"])
+def test_drift_before_scoring_holds_the_scores_or_says_so(
+    spark: Any, good: Environment, policy: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_task(ModelInferenceBatch, spark, good).run()
+    before = spark.sql(f"DESCRIBE HISTORY {good.table('predictions')}").first()["version"]
+    with broken(spark, good, DEARER):
+        task = make_task(ModelInferenceBatch, spark, good, f"drift.policy={policy}", day=9)
+        if policy == "hold":
+            with pytest.raises(DriftAlarm, match=r"scores are held, the predictions are as they were: .*average_price"):
+                task.run()
+        else:
+            drift = [one.subject for one in task.run().drift]
+            assert drift == (["average_price"] if policy == "warn" else [])
+    after = spark.sql(f"DESCRIBE HISTORY {good.table('predictions')}").first()["version"]
+    assert (after == before) == (policy == "hold")
+    assert ("drift: average_price" in caplog.text) == (policy != "off")
