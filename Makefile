@@ -12,7 +12,7 @@ BOOKING_LAKE ?= $(CURDIR)/.lake
 export BOOKING_LAKE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit notebooks lint check-ci workflows lock test-runtime test-runtime-15.4 test-runtime-16.4 workspace clean
+.PHONY: help setup demo test test-unit notebooks lint check-ci workflows lock test-runtime test-runtime-15.4 test-runtime-16.4 bench workspace clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9.-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test-runtime:
 	@test -x .venv-$(RUNTIME)/bin/python || $(RUNTIME_PYTHON) -m venv .venv-$(RUNTIME)
 	@.venv-$(RUNTIME)/bin/python -m pip install -q 'setuptools<81' wheel -r requirements/runtime-$(RUNTIME).txt -e '.[local,test]'
 	@.venv-$(RUNTIME)/bin/python -m pytest tests/unit tests/spark tests/e2e $(ARGS)
+
+bench: setup ## Measure speed and memory, side by side; ARGS='--rows 10000000' for another size
+	@$(BIN)/python scripts/bench.py $(ARGS)
 
 workspace: setup ## Keep a Databricks workspace up on this machine for the real dbx, and print what to export
 	@$(BIN)/python -m local_workspace serve

@@ -23,6 +23,10 @@ class MissingTable(BookingMlopsError):
     """A table this task reads does not exist yet."""
 
 
+class WriteFailed(BookingMlopsError):
+    """A table could not be written; it is as it was."""
+
+
 class NoChampion(BookingMlopsError):
     """The registry has no champion for the model."""
 

@@ -176,10 +176,10 @@ def _check_levels(name: str, levels: Levels) -> None:
 
 @dataclass(frozen=True)
 class DriftPolicy(Drift):
-    """`Drift`, and what an alarm before scoring means: `warn` scores all the same, `hold` does not, `off` looks not."""
+    """`Drift`, and what an alarm before scoring means: `warn` scores anyway, `hold` does not, `skip` never looks."""
 
     max_rows: int = 5_000
-    policy: Literal["warn", "hold", "off"] = "warn"
+    policy: Literal["warn", "hold", "skip"] = "warn"
 
 
 @dataclass(frozen=True)

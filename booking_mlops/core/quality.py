@@ -80,13 +80,15 @@ def _column_reason_sql(column: CsvColumn, ranges: Ranges) -> str:
 
 
 def reason_sql(ranges: Ranges, malformed: str = "_malformed") -> str:
-    """SQL for everything wrong with a line, or '' when nothing is; over the raw and the typed columns.
+    """SQL for everything wrong with a line, or '' when nothing is; over `raw_row`, the raw and the typed columns.
 
     `malformed` names a boolean column: the line does not have one field for each header.
     """
     reasons = ", ".join(_column_reason_sql(column, ranges) for column in CSV_COLUMNS)
     return (
-        f"CASE WHEN {malformed} THEN 'not {len(CSV_COLUMNS)} fields: the line is cut, or has a stray comma or quote' "
+        # What Spark puts in the place of bytes that are no UTF-8: a file in Latin-1, or a damaged one.
+        "CASE WHEN contains(raw_row, '\ufffd') THEN 'not UTF-8 text: save the file as UTF-8' "
+        f"WHEN {malformed} THEN 'not {len(CSV_COLUMNS)} fields: the line is cut, or has a stray comma or quote' "
         f"ELSE concat_ws('; ', {reasons}) END"
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from booking_mlops.errors import MissingTable
+from booking_mlops.errors import MissingTable, WriteFailed
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -45,6 +47,7 @@ class Lake:
         table a feature table there.
         """
         if self.exists(table):
+            self._add_missing_columns(table, columns)
             return
         self._spark.sql(f"CREATE DATABASE IF NOT EXISTS {self._database}")
         lines = [
@@ -54,11 +57,38 @@ class Lake:
         if primary_key:
             lines.append(f"CONSTRAINT `{table}_pk` PRIMARY KEY ({', '.join(primary_key)})")
         partitions = f" PARTITIONED BY ({', '.join(partition_by)})" if partition_by else ""
-        self._spark.sql(
-            f"CREATE TABLE IF NOT EXISTS {self.full_name(table)} ({', '.join(lines)}) "
-            f"USING DELTA{partitions} COMMENT {_literal(comment)}"
-        )
+        with self._writing(table):
+            self._spark.sql(
+                f"CREATE TABLE IF NOT EXISTS {self.full_name(table)} ({', '.join(lines)}) "
+                f"USING DELTA{partitions} COMMENT {_literal(comment)}"
+            )
         log.info("created %s", self.full_name(table))
+
+    def _add_missing_columns(self, table: str, columns: Sequence[tuple[str, str, str, bool]]) -> None:
+        """A column this release knows and the table does not: a newer release, or somebody dropped it."""
+        there = set(self._spark.table(self.full_name(table)).columns)
+        added = [
+            f"`{name}` {sql_type} COMMENT {_literal(text)}" for name, sql_type, text, _ in columns if name not in there
+        ]
+        if added:
+            with self._writing(table):
+                self._spark.sql(f"ALTER TABLE {self.full_name(table)} ADD COLUMNS ({', '.join(added)})")
+            log.warning("%s had no column %s: added", self.full_name(table), ", ".join(added))
+
+    @contextmanager
+    def _writing(self, table: str) -> Iterator[None]:
+        """Turn what stops a write into one line. A Delta commit is whole or not there: nothing is half-written."""
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
+
+        try:
+            yield
+        except (Py4JJavaError, PySparkException) as error:
+            if _is_conflict(error):
+                why = "another run wrote it at the same time; run this one again"
+            else:
+                why = f"{root_cause(error)}; the table is as it was"
+            raise WriteFailed(f"writing {self.full_name(table)}: {why}") from error
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
         """The table, as of a Delta version when one is given.
@@ -101,11 +131,23 @@ class Lake:
         """
         from pyspark.sql import functions as F
 
-        columns = self._spark.table(self.full_name(table)).columns
+        schema = self._spark.table(self.full_name(table)).schema
+        known = set(frame.columns)
+        # A column somebody added to the table is theirs: it stays, empty in the rows written here.
+        columns = [
+            F.col(field.name) if field.name in known else F.lit(None).cast(field.dataType).alias(field.name)
+            for field in schema.fields
+        ]
         writer = frame.select(*columns).writeTo(self.full_name(table))
         if fingerprint is not None:
             writer = writer.option("userMetadata", json.dumps({"fingerprint": fingerprint}))
-        writer.overwrite(F.expr(where))
+        try:
+            with self._writing(table):
+                writer.overwrite(F.expr(where))
+        except WriteFailed:
+            if fingerprint is None or self.fingerprint(table) != fingerprint:
+                raise
+            log.info("another run has written the same to %s", self.full_name(table))
 
     def replace_rows(self, table: str, rows: Sequence[Mapping[str, Any]], *, where: str) -> None:
         """`replace` with a few rows made here."""
@@ -115,14 +157,38 @@ class Lake:
         schema = self._spark.table(self.full_name(table)).schema
         return self._spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
 
-    def append_new(self, table: str, rows: Sequence[dict[str, Any]], key: str) -> None:
-        """Append the rows whose `key` is not there yet; those that are stay as they are."""
+    def append_new(self, table: str, rows: Sequence[Mapping[str, Any]], key: str) -> None:
+        """Append the rows whose `key` is not there yet; those that are stay as they are.
+
+        An append never conflicts with another, so two runs can write at once; a key is one run's own.
+        """
+        from pyspark.sql import functions as F
+
         full = self.full_name(table)
-        self._frame(table, rows).createOrReplaceTempView("_new_rows")
-        self._spark.sql(
-            f"MERGE INTO {full} AS t USING _new_rows AS n ON t.{key} = n.{key} WHEN NOT MATCHED THEN INSERT *"
-        )
-        self._spark.catalog.dropTempView("_new_rows")
+        keys = F.col(key).isin([row[key] for row in rows])
+        there = {row[key] for row in self._spark.table(full).where(keys).select(key).collect()}
+        new = [row for row in rows if row[key] not in there]
+        if new:
+            with self._writing(table):
+                self._frame(table, new).writeTo(full).append()
+
+
+def _is_conflict(error: BaseException | None) -> bool:
+    """Whether Delta refused because somebody else committed first."""
+    return "Concurrent" in _text(error) or "DELTA_CONCURRENT" in _text(error) or "ProtocolChanged" in _text(error)
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost cause in one line, without Spark's wrapping around it."""
+    causes = re.findall(r"Caused by: (.+)", _text(error))
+    found = causes[-1] if causes else _text(error).strip().splitlines()[0]
+    return re.sub(r"^(?:[\w.$]+(?:Exception|Error): )+", "", found)[:300]
+
+
+def _text(error: BaseException | None) -> str:
+    java = getattr(error, "java_exception", None)
+    trace = getattr(error, "_stackTrace", None) or getattr(error, "stackTrace", None)
+    return f"{java.toString() if java is not None else ''} {error} {trace or ''}"
 
 
 def _literal(text: str) -> str:

@@ -123,7 +123,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         Raises: DriftAlarm when that is an alarm and the policy is to hold the scores.
         """
         config = self.config.drift
-        if config.policy == "off":
+        if config.policy == "skip":
             return ()
         found = drift_findings(read_sides(self, config, champion, names), config, names)
         noticed = tuple(finding for finding in found if finding.level in ("warn", "alarm"))

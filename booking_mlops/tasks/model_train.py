@@ -154,12 +154,14 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         bounds = intervals(metrics, draws["challenger"], self.config.comparison.confidence)
         comparison = self.comparison(data, scores, draws) if champion is not None else None
         gates = check_gates(self._gate_inputs(model, data, metrics, champion), self.config.gates)
-        decision = decide(gates, comparison, self.config.comparison)
+        decision = self._if_still_champion(champion, decide(gates, comparison, self.config.comparison))
 
         trained = Trained(model, data, scores, metrics, bounds, time_ordered, decision)
         run_id, version = self._record(trained)
+        decision = self._if_still_champion(champion, decision)
         self.log.info("version %d: %s: %s", version.number, decision.outcome, decision.reason)
-        after = version.number if decision.promoted else (champion.number if champion else None)
+        standing = None if decision.promoted else self.registry.champion()
+        after = version.number if decision.promoted else (standing.number if standing else None)
         history.record(
             version, champion, after, decision, _metrics_json(trained, self._champion_bounds(comparison, draws))
         )
@@ -180,6 +182,15 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             features_version=data.features_version,
             labels_version=data.labels_version,
         )
+
+    def _if_still_champion(self, champion: Version | None, decision: Decision) -> Decision:
+        """The decision, unless another training promoted a version that this one was not compared with."""
+        now = self.registry.champion() if decision.promoted else champion
+        if (now.number if now else None) == (champion.number if champion else None):
+            return decision
+        assert now is not None, "a champion is never taken away"
+        reason = f"version {now.number} became champion while this one was trained; train again to compare the two"
+        return dataclasses.replace(decision, outcome="kept", reason=reason)
 
     def training_data(
         self,

@@ -15,6 +15,7 @@ from booking_mlops.core import made_data
 from booking_mlops.core.quality import check_header, check_ranges_known, raw_name, reason_sql, value_sql
 from booking_mlops.core.schema import BOOKINGS, CSV_COLUMNS, CSV_HEADER, REJECTED
 from booking_mlops.errors import DataQualityError
+from booking_mlops.io.tables import root_cause
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.permissions import apply_schema_permissions
 
@@ -55,13 +56,20 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
 
     def run(self) -> SetupDataResult:
         """See `Task`."""
+        from py4j.protocol import Py4JJavaError
+
         check_ranges_known(self.config.ranges)
         source, made, text = self._source()
-        lines = self._checked_lines(source, text).persist()
         try:
-            return self._ingest(source, made, lines)
-        finally:
-            lines.unpersist()
+            lines = self._checked_lines(source, text).persist()
+            try:
+                return self._ingest(source, made, lines)
+            finally:
+                lines.unpersist()
+        except Py4JJavaError as error:
+            # Everything but the file is known to be sound here: writing has errors of its own.
+            cause = root_cause(error)
+            raise DataQualityError(f"{source}: can't be read to its end: {cause}; nothing was written") from error
 
     def _ingest(self, source: str, made: bool, lines: DataFrame) -> SetupDataResult:
         from pyspark.sql import functions as F

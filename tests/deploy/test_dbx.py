@@ -85,31 +85,6 @@ def test_the_wrong_token_is_refused_and_changes_nothing(server: Server, deployed
     assert sorted((server.root / "workspaces").rglob("*.whl")) == files
 
 
-def test_the_whole_production_scenario_runs_on_staging_and_keeps_its_promises(
-    server: Server, deployed: dict[str, dict[str, int]]
-) -> None:
-    done = server.dbx(
-        "launch", "staging-integration-test", "--environment", "staging", "--trace", "--include-output", "stdout"
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Job run finished successfully" in done.stdout
-    assert "promoted: first model to pass the gates" in done.stdout
-    assert "the champion is what the last decision says" in done.stdout
-    assert "permissions set: 2 for the experiment, 2 for the model" in done.stdout
-    database = server.root / "workspaces" / "staging" / "lake" / "warehouse" / "staging__booking.db"
-    count = {
-        name: deltalake.DeltaTable(database / name).to_pyarrow_table().num_rows
-        for name in ("bookings", "features", "labels", "predictions")
-    }
-    assert count["features"] == count["labels"] == count["predictions"]
-    assert 0.4 < count["features"] / count["bookings"] < 0.6
-    runs = server.api("staging", "GET", f"jobs/runs/list?job_id={deployed['staging']['staging-integration-test']}")
-    found = server.api("staging", "GET", f"jobs/runs/get?run_id={runs['runs'][0]['run_id']}")
-    assert set(results(found).values()) == {"SUCCESS"}
-    (env,) = {path.parent for path in (server.root / "envs").glob("*/booking_mlops")}
-    assert ROOT not in env.parents  # the tasks ran from the deployed wheel
-
-
 def test_prod_without_its_file_fails_where_it_should(server: Server, deployed: dict[str, dict[str, int]]) -> None:
     done = server.dbx(
         "launch", "prod-booking-pipeline", "--environment", "prod", "--trace", "--include-output", "stderr"

@@ -1,0 +1,310 @@
+"""How fast the tasks are: ratios of things measured side by side, in one run, on this machine.
+
+    python scripts/bench.py                      36,285 and 1,000,000 made bookings
+    python scripts/bench.py --rows 10000000      another size instead of the million
+    python scripts/bench.py --only scoring
+
+Each measurement is a process of its own; memory is the most that process and its children held at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+TASKS, ENV = ROOT / "conf" / "tasks", ROOT / "conf" / "envs" / "local.yml"
+SMALL = 36_285
+REPEATS = 3
+PROGRAM = Path(sys.executable).with_name("booking-mlops")
+
+
+def clock(day: int) -> Callable[[], datetime]:
+    """A day of its own for each repetition: a day that was scored is not scored again."""
+    return lambda: datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=day)
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def best(action: Callable[[int], object], repeats: int = REPEATS) -> float:
+    """Seconds of the quickest repetition: the one the machine disturbed least."""
+    return min(timed(lambda number=number: action(number)) for number in range(repeats))  # type: ignore[misc]
+
+
+def task(name: str, *settings: str, day: int = 0) -> Any:
+    """A task of the environment `local`, with a clock that stands still."""
+    from booking_mlops import cli
+
+    kind = {one.name: one for one in cli.TASKS}[name]
+    made = kind.from_files(TASKS / f"{kind.key()}.yml", ENV, settings)
+    made.clock = clock(day)
+    return made
+
+
+def prepare(csv: str) -> dict[str, float]:
+    """Ingest the file, make the features, train a champion: what the other measurements read."""
+    setup = task("setup-data", f"source_csv={csv!r}")
+    seconds = {"setup-data": timed(setup.run)}
+    seconds["feature-table-creation, first"] = timed(task("feature-table-creation").run)
+    seconds["model-train"] = timed(
+        task("model-train", "max_training_rows=100000", "comparison.bootstrap_samples=200").run
+    )
+    return seconds
+
+
+def start(_: str) -> dict[str, float]:
+    """Start Spark and write one Delta table."""
+    from booking_mlops.io.machine import this_machine
+    from booking_mlops.io.spark import spark_session
+
+    session = spark_session(this_machine(os.environ), {}, os.environ)
+    session.sql("CREATE DATABASE IF NOT EXISTS spark_catalog.bench")
+    session.range(1000).write.format("delta").mode("overwrite").saveAsTable("spark_catalog.bench.started")
+    return {}
+
+
+def features(csv: str) -> dict[str, float]:
+    """feature-table-creation, and a bare copy of the same file to Delta."""
+    from booking_mlops.core.schema import FEATURE_TABLE, LABELS
+
+    one = task("feature-table-creation")
+    session, lake = one.spark, one.lake
+
+    def bare_copy(number: int) -> None:
+        rows = session.read.option("header", True).csv(Path(csv).as_uri()).toDF(*[f"c{i}" for i in range(17)])
+        rows.write.format("delta").mode("overwrite").saveAsTable(f"spark_catalog.booking_local.copy_{number}")
+
+    def create(_: int) -> None:
+        for table in (FEATURE_TABLE.name, LABELS.name):
+            # Otherwise there would be nothing to do.
+            session.sql(f"DELETE FROM {lake.full_name(table)} WHERE booking_id = (SELECT min(booking_id) FROM "
+                        f"{lake.full_name(table)})")  # fmt: skip
+        start = time.perf_counter()
+        task("feature-table-creation").run()
+        spent.append(time.perf_counter() - start)
+
+    spent: list[float] = []
+    bare_copy(-1 + REPEATS)
+    copied = best(bare_copy)
+    for number in range(REPEATS):
+        create(number)
+    return {"bare copy": copied, "feature-table-creation": min(spent)}
+
+
+def scoring(_: str) -> dict[str, float]:
+    """model-inference-batch: features from Delta, scores to Delta."""
+    return {"model-inference-batch": best(lambda day: task("model-inference-batch", day=day).run())}
+
+
+def unchecked(_: str) -> dict[str, float]:
+    """The same without the drift check before it."""
+    return {
+        "without drift check": best(lambda day: task("model-inference-batch", "drift.policy=skip", day=10 + day).run())
+    }
+
+
+def peer(_: str) -> dict[str, float]:
+    """mlflow.pyfunc.spark_udf over the whole table, with Spark's defaults."""
+    import mlflow
+    from pyspark.sql import functions as F
+
+    one = task("model-inference-batch")
+    champion = one.registry.require_champion()
+    names = list(one.registry.input_schema(champion))
+    one.spark.conf.set("spark.sql.shuffle.partitions", "200")
+
+    def score(number: int) -> None:
+        predict = mlflow.pyfunc.spark_udf(one.spark, champion.uri, result_type="array<double>", env_manager="local")
+        scored = one.lake.read("features").withColumn("both", predict(F.struct(*names)))
+        rows = scored.select("booking_id", F.col("both")[1].alias("cancellation_probability"))
+        rows.write.format("delta").mode("overwrite").saveAsTable(f"spark_catalog.booking_local.peer_{number}")
+
+    return {"spark_udf": best(score, 2)}
+
+
+def _predict(model: Any, part: Any, barrier: Any, repeats: int) -> None:
+    for _ in range(repeats):
+        barrier.wait()
+        model.predict_proba(part)
+        barrier.wait()
+
+
+def limit(_: str) -> dict[str, float]:
+    """The fitted pipeline's own predict_proba, in one process per core, over data already in memory."""
+    from booking_mlops.core.pipeline import as_model_input
+
+    one = task("model-inference-batch")
+    champion = one.registry.require_champion()
+    names = list(one.registry.input_schema(champion))
+    model = one.registry.load(champion)
+    inputs = as_model_input(one.lake.read("features").select(*names).toPandas(), names)
+    one.spark.stop()
+    cores = os.cpu_count() or 1
+    size = -(-len(inputs) // cores)
+    parts = [inputs[number * size : (number + 1) * size].copy() for number in range(cores)]
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(cores + 1)
+    workers = [context.Process(target=_predict, args=(model, part, barrier, REPEATS)) for part in parts]
+    for worker in workers:
+        worker.start()
+    spent = []
+    for _ in range(REPEATS):
+        barrier.wait()
+        spent.append(timed(barrier.wait))
+    for worker in workers:
+        worker.join()
+    return {"limit": min(spent)}
+
+
+MEASURES = {one.__name__: one for one in (prepare, start, features, scoring, unchecked, peer, limit)}
+
+
+def held(process: psutil.Process) -> int:
+    """Bytes of a process and its children; shared pages count once for each."""
+    total = 0
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            total += one.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def measured(command: list[str], lake: Path) -> tuple[float, float, str]:
+    """Seconds, most GiB held at once, and the last line printed, of a program.
+
+    Exits when it fails.
+    """
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "BOOKING_LAKE": str(lake)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    most, stop = [0], threading.Event()
+
+    def watch() -> None:
+        known = psutil.Process(process.pid)
+        while not stop.wait(0.2):
+            try:
+                most[0] = max(most[0], held(known))
+            except psutil.Error:
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    out, err = process.communicate()
+    seconds = time.perf_counter() - begun
+    stop.set()
+    watcher.join()
+    if process.returncode:
+        sys.exit(f"error: {' '.join(command)}\n{err[-3000:]}")
+    return seconds, most[0] / 2**30, (out.strip().splitlines() or [""])[-1]
+
+
+def child(name: str, csv: Path, lake: Path) -> tuple[dict[str, float], float, float]:
+    """One measurement in a process of its own: what it measured, its seconds in all, and the most GiB it held."""
+    print(f"… {name}", file=sys.stderr, flush=True)
+    seconds, memory, last = measured([sys.executable, __file__, "--child", name, "--csv", str(csv)], lake)
+    return json.loads(last), seconds, memory
+
+
+def row(name: str, seconds: float, rows: int, memory: float | None, ratio: str = "") -> None:
+    """One line of the table."""
+    rate = f"{rows / seconds:>12,.0f} rows/s"
+    print(f"  {name:<34} {seconds:>8.1f} s {rate} {f'{memory:.1f} GiB' if memory else '':>9}  {ratio}", flush=True)
+
+
+def bench(rows: int, only: str | None, work: Path) -> None:
+    """Print the table for one size."""
+    csv, lake = work / f"{rows}.csv", work / f"lake-{rows}"
+    subprocess.run(
+        [PROGRAM, "make-data", "--rows", str(rows), "--out", csv, "--force"], check=True, capture_output=True
+    )
+    print(f"\n{rows:,} bookings", flush=True)
+    prepared, _, memory = child("prepare", csv, lake)
+    for name, seconds in prepared.items():
+        row(name, seconds, rows, memory if name == "model-train" else None)
+    if only in (None, "features"):
+        found, _, memory = child("features", csv, lake)
+        row("bare copy, CSV to Delta", found["bare copy"], rows, None)
+        ratio = found["feature-table-creation"] / found["bare copy"]
+        row("feature-table-creation", found["feature-table-creation"], rows, memory, f"{ratio:.2f} × the bare copy")
+    if only in (None, "scoring"):
+        best_possible, _, limit_memory = child("limit", csv, lake)
+        ours, _, memory = child("scoring", csv, lake)
+        bare, _, _ = child("unchecked", csv, lake)
+        theirs, _, peer_memory = child("peer", csv, lake)
+        row("limit: predict_proba in memory", best_possible["limit"], rows, limit_memory)
+        row("peer: mlflow spark_udf", theirs["spark_udf"], rows, peer_memory)
+        seconds = ours["model-inference-batch"]
+        text = f"{best_possible['limit'] / seconds:.2f} of the limit, {theirs['spark_udf'] / seconds:.1f} × the peer"
+        row("model-inference-batch", seconds, rows, memory, text)
+        row("  without the drift check", bare["without drift check"], rows, None,
+            f"{best_possible['limit'] / bare['without drift check']:.2f} of the limit")  # fmt: skip
+
+
+def whole_run(work: Path) -> None:
+    """The whole local run against Spark's own start."""
+    csv = work / f"{SMALL}.csv"
+    starts, runs = [], []
+    for number in range(2):
+        _, seconds, _ = child("start", csv, work / f"start-{number}")
+        starts.append(seconds)
+        print("… run", file=sys.stderr, flush=True)
+        command = [str(PROGRAM), "run", "--booking-csv", str(csv)]
+        seconds, memory, _ = measured(command, work / f"run-{number}")
+        runs.append((seconds, memory))
+    print(f"\nthe whole local run, {SMALL:,} bookings")
+    row("start Spark, write one table", min(starts), 1000, None)
+    seconds, memory = min(runs)
+    row("booking-mlops run", seconds, SMALL, memory, f"{seconds / min(starts):.1f} × Spark's start")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="the larger size; default: 1000000")
+    parser.add_argument("--only", choices=["features", "scoring", "run"], help="default: everything")
+    parser.add_argument("--child", choices=MEASURES, help=argparse.SUPPRESS)
+    parser.add_argument("--csv", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(MEASURES[arguments.child](arguments.csv)))
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        work = Path(folder)
+        free = shutil.disk_usage(work).free
+        if free < arguments.rows * 2_000:
+            sys.exit(
+                f"error: {arguments.rows:,} rows need about {arguments.rows * 2_000 / 2**30:.0f} GiB in {work.parent}"
+            )
+        if arguments.only in (None, "run"):
+            subprocess.run([PROGRAM, "make-data", "--rows", str(SMALL), "--out", work / f"{SMALL}.csv"], check=True,
+                           capture_output=True)  # fmt: skip
+            whole_run(work)
+        if arguments.only != "run":
+            for rows in sorted({SMALL, arguments.rows}):
+                bench(rows, arguments.only, work)
+
+
+if __name__ == "__main__":
+    main()
