@@ -118,6 +118,9 @@ class Window:
     first: date
     last: date
 
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day <= self.last
+
     def sql(self, column: str) -> str:
         """A condition that holds within the window."""
         return f"{column} BETWEEN DATE'{self.first}' AND DATE'{self.last}'"

@@ -64,9 +64,31 @@ def as_model_input(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     )
 
 
+_SORTED_BY = 3
+
+
 def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """P(cancelled) for each row, (n,)."""
-    return np.asarray(model.predict_proba(inputs)[:, 1], dtype=np.float64)
+    """P(cancelled) for each row, (n,): what `model.predict_proba` says, digit for digit.
+
+    A forest of `build` is walked tree by tree over rows put in the order of its most important columns:
+    neighbours then take the same branches, which the processor foresees, and nothing is checked a
+    hundred times.
+    """
+    steps = getattr(model, "named_steps", {})
+    columns, forest = steps.get("columns"), steps.get("model")
+    if columns is None or not isinstance(forest, RandomForestClassifier) or not len(inputs):
+        return np.asarray(model.predict_proba(inputs)[:, 1], dtype=np.float64)
+    matrix = np.ascontiguousarray(columns.transform(inputs), dtype=np.float32)
+    # Importances differ in their last digit from machine to machine; the order of rows changes no result.
+    main = np.argsort(forest.feature_importances_)[-_SORTED_BY:]
+    order = np.lexsort(matrix[:, main].T)
+    ordered = matrix[order]
+    total = np.zeros(len(ordered))
+    for tree in forest.estimators_:
+        total += tree.predict_proba(ordered, check_input=False)[:, 1]
+    result = np.empty_like(total)
+    result[order] = total / len(forest.estimators_)
+    return result
 
 
 def fit(forest: Forest, inputs: pd.DataFrame, labels: npt.NDArray[Any]) -> Pipeline:

@@ -33,7 +33,7 @@ from booking_mlops.core.pipeline import (
 )
 from booking_mlops.core.promotion import Comparison, ComparisonRule, GateInputs, Gates, check_gates, decide
 from booking_mlops.core.quality import check_header, check_ranges_known, profile
-from booking_mlops.core.schema import CSV_COLUMNS, CSV_HEADER, FEATURES
+from booking_mlops.core.schema import CATEGORICAL_FEATURES, CSV_COLUMNS, CSV_HEADER, FEATURES
 from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
 from booking_mlops.errors import DataQualityError
 
@@ -363,3 +363,18 @@ def test_plots_are_pictures() -> None:
 
 def test_sampling_is_by_feature_key() -> None:
     assert sample_sql(0.25, "x") == "pmod(xxhash64(feature_key, 'x'), 1000000) < 250000"
+
+
+@pytest.mark.parametrize("max_features", [None, 0.4])
+def test_the_quick_way_through_the_forest_gives_the_same_probabilities(max_features: float | None) -> None:
+    frame = made_data.make(3_000, 5)
+    frame.columns = [column.name for column in CSV_COLUMNS]
+    numbers = {name: pd.to_numeric(frame[name]) for name in FEATURES if name not in CATEGORICAL_FEATURES}
+    inputs = as_model_input(frame.assign(**numbers), FEATURES)
+    labels = (frame["booking_status"] == "Canceled").to_numpy(dtype=int)
+    model = fit(Forest(n_estimators=20, max_depth=14, max_features=max_features), inputs, labels)
+    quick = cancellation_probability(model, inputs)
+    np.testing.assert_allclose(quick, model.predict_proba(inputs)[:, 1], atol=1e-12, rtol=0)
+    np.testing.assert_array_equal(quick[::-1], cancellation_probability(model, inputs[::-1]))
+    assert len(cancellation_probability(model, inputs[:1])) == 1
+    assert len(np.unique(quick)) > 100
