@@ -94,7 +94,16 @@ def test_everything_runs_twice_without_the_machines_java_and_the_second_run_chan
 def test_a_run_killed_at_any_moment_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     environ = {**os.environ, "BOOKING_LAKE": str(lake)}
-    for marker in ("created spark_catalog.booking_local.bookings\n", "writing features", "training on"):
+    # Between two tables of one task, while a table is written, while a model is trained, between the decision and the
+    # registry, and while scores are written.
+    markers = (
+        "created spark_catalog.booking_local.bookings\n",
+        "writing features",
+        "training on",
+        "version 1: promoted",
+        "scoring with",
+    )
+    for marker in markers:
         with subprocess.Popen(
             [str(PROGRAM), "run", *SMALL],
             cwd=ROOT,
@@ -116,7 +125,41 @@ def test_a_run_killed_at_any_moment_ends_where_an_undisturbed_one_does(tmp_path:
     assert final.returncode == 0, final.stderr
     assert rows(lake, "bookings") + rows(lake, "bookings_rejected") == ROWS
     assert rows(lake, "predictions") == rows(lake, "features") == rows(lake, "labels") == rows(lake, "bookings")
-    assert set(table(lake, "predictions").to_pyarrow_table()["model_version"].to_pylist()) == {1}
+    (champion,) = set(table(lake, "predictions").to_pyarrow_table()["model_version"].to_pylist())
+    # A version that was registered before its process died stays, without a decision; it is not the champion.
+    decided = table(lake, "promotions").to_pyarrow_table().to_pylist()
+    assert len({one["decision_id"] for one in decided}) == len(decided)
+    promoted = [one["challenger_version"] for one in decided if one["decision"] == "promoted"]
+    assert promoted == [champion]
+
+
+def test_no_task_brings_to_the_driver_what_grows_with_the_table(tmp_path: Path) -> None:
+    # 100,000 bookings are about 10 MB as rows; no job of any task may return more than 3.
+    lake, csv = tmp_path / "lake", tmp_path / "Booking.csv"
+    assert run(lake, "make-data", "--rows", "100000", "--out", str(csv)).returncode == 0
+    small = ["--set", "env.spark_conf={spark.driver.maxResultSize: 3m}", "--set", "model_train.max_training_rows=12000"]
+    done = run(lake, "run", "--booking-csv", str(csv), *small)
+    assert done.returncode == 0, done.stderr
+    assert rows(lake, "predictions") == rows(lake, "bookings") > 99_000
+    greedy = run(lake, "model-train", "--set", "env.spark_conf={spark.driver.maxResultSize: 3m}")
+    assert greedy.returncode != 0  # the limit is there: all rows at once do not pass
+    assert "maxResultSize" in greedy.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process")
+def test_a_disk_that_is_full_is_said_and_nothing_is_half_written(tmp_path: Path) -> None:
+    lake, csv = tmp_path / "lake", tmp_path / "Booking.csv"
+    assert run(lake, "make-data", "--rows", str(ROWS), "--out", str(csv)).returncode == 0
+    full = ["bash", "-c", 'ulimit -f 64; exec "$@"', "_", str(PROGRAM), "setup-data", "--set", f"source_csv={csv}"]
+    done = subprocess.run(
+        full, cwd=ROOT, env={**os.environ, "BOOKING_LAKE": str(lake)}, capture_output=True, text=True, timeout=400,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "File too large" in done.stderr.splitlines()[-1], done.stderr
+    again = run(lake, "setup-data", "--set", f"source_csv={csv}")
+    assert again.returncode == 0, again.stderr
+    assert rows(lake, "bookings") + rows(lake, "bookings_rejected") == ROWS
 
 
 def test_a_failure_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
