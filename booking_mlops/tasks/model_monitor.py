@@ -207,8 +207,8 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         rows = []
         for week, part in frame.groupby(arrival.dt.to_period("W").dt.start_time):
             found = judged(f"week of {week:%Y-%m-%d}", part, config.levels)
-            # One week is too short a time to raise an alarm on; the newest window does.
-            findings += capped([found], "warn", "one week")
+            # Of twelve weeks one does badly by chance; the newest window is what is judged.
+            findings += capped([found], "ok", "shown, not judged")
             rows.append((week, len(part), found.value, part["cancellation_probability"].mean(), part[LABEL].mean()))
         return findings, pd.DataFrame(rows, columns=list(weeks.columns))
 
