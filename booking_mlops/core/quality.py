@@ -86,8 +86,9 @@ def reason_sql(ranges: Ranges, malformed: str = "_malformed") -> str:
     """
     reasons = ", ".join(_column_reason_sql(column, ranges) for column in CSV_COLUMNS)
     return (
-        # What Spark puts in the place of bytes that are no UTF-8: a file in Latin-1, or a damaged one.
-        "CASE WHEN contains(raw_row, '\ufffd') THEN 'not UTF-8 text: save the file as UTF-8' "
+        # What is put in the place of bytes that are no UTF-8: a file in Latin-1, or a damaged one. By RLIKE, since
+        # `contains` compares the bytes as they were read.
+        "CASE WHEN raw_row RLIKE '\ufffd' THEN 'not UTF-8 text: save the file as UTF-8' "
         f"WHEN {malformed} THEN 'not {len(CSV_COLUMNS)} fields: the line is cut, or has a stray comma or quote' "
         f"ELSE concat_ws('; ', {reasons}) END"
     )
