@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import signal
@@ -19,19 +20,8 @@ from local_workspace.errors import invalid
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|^DATABRICKS_|^MLFLOW_|^DBX_", re.IGNORECASE)
 _GRACE_SECONDS = 5.0
 
-ENTRY_POINT = """\
-import importlib.metadata, sys
-package, name, *arguments = sys.argv[1:]
-try:
-    distribution = importlib.metadata.distribution(package)
-except importlib.metadata.PackageNotFoundError:
-    sys.exit(f"error: no library of this task has a package named {package}")
-found = [point for point in distribution.entry_points if point.name == name]
-if not found:
-    sys.exit(f"error: {package} {distribution.version} has no entry point named {name}")
-sys.argv = [name, *arguments]
-found[0].load()()
-"""
+# What a task's process runs, by `python -c`: its modules are the wheel's, and none of this package's.
+TASK = Path(__file__).with_name("task_process.py").read_text(encoding="utf-8")
 
 
 def pip_install(folder: Path, *wheels: str) -> list[str]:
@@ -132,6 +122,24 @@ def kill_group(process_id: int) -> None:
             if not _group_alive(process_id):
                 return
             time.sleep(0.05)
+
+
+def end_jvm(cluster: Path) -> None:
+    """End the JVM that tasks of a cluster shared, unless one of them is using it still."""
+    note = cluster / "jvm.json"
+    if not note.exists():
+        return
+    with (cluster / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        process_id = int(json.loads(note.read_text())["pid"])
+        asked = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(process_id)], capture_output=True, check=False)
+        # After a restart of the machine the number may be somebody else's.
+        if b"SparkSubmit" in asked.stdout:
+            kill_group(process_id)
+        note.unlink()
 
 
 def _group_alive(group: int) -> bool:

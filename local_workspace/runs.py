@@ -92,6 +92,12 @@ class Runs:
                         process.kill_group(left)
                     gone = state("INTERNAL_ERROR", "FAILED", "The workspace was stopped while this was under way.")
                     self._store.change(workspace, kind, run["run_id"], state=gone, end_time=now())
+        for cluster in self._clusters("*"):
+            process.end_jvm(cluster)
+
+    def _clusters(self, run: str) -> list[Path]:
+        """The folders of the clusters of a run, by its number, or of every run."""
+        return list((self._root / "clusters").glob(f"{run}/*"))
 
     def submit(
         self,
@@ -252,6 +258,8 @@ class Runs:
             failed = state("INTERNAL_ERROR", "FAILED", str(error))
             self._store.change(workspace, RUN, run_id, state=failed, end_time=now())
         finally:
+            for cluster in self._clusters(str(run_id)):
+                process.end_jvm(cluster)
             self._threads.pop(run_id, None)
 
     def _run_tasks(self, workspace: str, run_id: int) -> None:
@@ -322,11 +330,17 @@ class Runs:
         for key, value in (wheel_task.get("named_parameters") or {}).items():
             parameters = [*parameters, f"--{key}={value}"]
         command = [
-            *(sys.executable, "-c", process.ENTRY_POINT, wheel_task["package_name"], wheel_task["entry_point"]),
+            *(sys.executable, "-c", process.TASK, wheel_task["package_name"], wheel_task["entry_point"]),
             *[fuse(str(parameter), dbfs.root) for parameter in parameters],
         ]
         home = self.home(workspace)
-        env = self.environment(workspace, run["run_as_user_name"], PYTHONPATH=":".join(map(str, folders)))
+        cluster = self._root / "clusters" / str(run["run_id"]) / cluster_id
+        env = self.environment(
+            workspace,
+            run["run_as_user_name"],
+            PYTHONPATH=":".join(map(str, folders)),
+            LOCAL_CLUSTER=str(cluster),
+        )
         most = int(task.get("max_retries") or 0)
         attempt = 0
         while True:
@@ -339,6 +353,9 @@ class Runs:
                 cluster_instance={"cluster_id": cluster_id},
             )
             result, message = self._one_process(workspace, task, command, env, home / "runs" / str(task_id), stop)
+            if result != "SUCCESS":
+                # What a task leaves behind that was stopped half-way is no place to begin another.
+                process.end_jvm(cluster)
             again = result == "FAILED" or (result == "TIMEDOUT" and task.get("retry_on_timeout"))
             if not again or stop.is_set() or (most >= 0 and attempt >= most):
                 break

@@ -31,6 +31,14 @@ def second_time():
     marker = pathlib.Path("marker")
     if not marker.exists(): marker.touch(); sys.exit("error: the first time fails")
     print("the second time works")
+def jvm():
+    from pyspark import SparkContext
+    context = SparkContext.getOrCreate()
+    print("\\njvm", context._jvm.java.lang.ProcessHandle.current().pid(), context.parallelize([1, 2]).sum(), flush=True)
+def jvm_then_fail_once():
+    jvm()
+    second_time()
+def jvm_then_wait(): jvm(); time.sleep(10)
 def environment(): print("\\n".join(f"{key}={value}" for key, value in sorted(os.environ.items())))
 """
 
@@ -135,7 +143,8 @@ class Server:
         """A job whose tasks are entry points of the tiny wheel."""
         wheel = self.root.parent / "tiny-0.1-py3-none-any.whl"
         if not wheel.exists():
-            entry_points = "\n".join(f"{n} = tiny:{n}" for n in ("ok", "fail", "sleep", "second_time", "environment"))
+            names = re.findall(r"^def (\w+)", TINY, re.MULTILINE)
+            entry_points = "\n".join(f"{name} = tiny:{name}" for name in names)
             with zipfile.ZipFile(wheel, "w") as file:
                 file.writestr("tiny.py", TINY)
                 info = "tiny-0.1.dist-info"

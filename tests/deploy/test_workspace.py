@@ -20,6 +20,10 @@ def results(run: dict[str, Any]) -> dict[str, str]:
     return {task["task_key"]: task["state"]["result_state"] for task in run["tasks"]}
 
 
+def _after(*keys: str) -> dict[str, Any]:
+    return {"depends_on": [{"task_key": key} for key in keys]}
+
+
 def alive(process_id: int) -> bool:
     try:
         state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
@@ -131,6 +135,29 @@ class TestRuns:
         run = server.wait("dev", server.run("dev", job))
         assert results(run) == {"t": "FAILED"}
         assert message in server.api("dev", "GET", f"jobs/runs/get-output?run_id={run['tasks'][0]['run_id']}")["error"]
+
+    def test_tasks_on_one_cluster_share_its_jvm_but_not_with_one_that_failed_or_is_busy(self, server: Server) -> None:
+        shared = {"job_cluster_key": "shared", "new_cluster": None}
+        job = server.tiny_job(
+            "dev",
+            {"task_key": "first", "does": "jvm", **shared},
+            {"task_key": "fails_once", "does": "jvm_then_fail_once", "max_retries": 1, **_after("first"), **shared},
+            {"task_key": "waits", "does": "jvm_then_wait", **_after("fails_once"), **shared},
+            {"task_key": "beside", "does": "jvm_then_wait", **_after("fails_once"), **shared},
+            {"task_key": "elsewhere", "does": "jvm", **_after("first")},
+            job_name="jvm",
+            job_clusters=[{"job_cluster_key": "shared", "new_cluster": {"spark_version": "15.4.x-scala2.12"}}],
+        )
+        run = server.wait("dev", server.run("dev", job))
+        logs = {task["task_key"]: server.log("dev", task["run_id"]) for task in run["tasks"]}
+        assert set(results(run).values()) == {"SUCCESS"}, logs
+        seen = {key: [int(found) for found in re.findall(r"^jvm (\d+) 3$", text, re.M)] for key, text in logs.items()}
+        (first,), (failed, second), (elsewhere,) = seen["first"], seen["fails_once"], seen["elsewhere"]
+        assert failed == first
+        assert second != first
+        assert {*seen["waits"], *seen["beside"]} > {second}
+        assert len({first, second, *seen["waits"], *seen["beside"], elsewhere}) == 4
+        server.until("dev", run["run_id"], lambda _: not any(alive(one) for found in seen.values() for one in found))
 
 
 class TestErrors:
