@@ -13,7 +13,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,14 +114,22 @@ class Registry:
 
     def experiment_id(self) -> str:
         """The experiment's id; it is created when it is not there."""
+        from mlflow.exceptions import MlflowException
+
         client = self.client()
         with _explained(f"experiment {self.experiment}"):
             found = client.get_experiment_by_name(self.experiment)
-            if found is not None:
-                return str(found.experiment_id)
-            local = self.tracking_uri == self._machine.tracking_uri
-            location = self._machine.artifacts.as_uri() if local else None
-            return str(client.create_experiment(self.experiment, artifact_location=location))
+            if found is None:
+                local = self.tracking_uri == self._machine.tracking_uri
+                location = self._machine.artifacts.as_uri() if local else None
+                try:
+                    return str(client.create_experiment(self.experiment, artifact_location=location))
+                except MlflowException as error:
+                    # Another run was quicker, or the answer was lost on its way and the request was sent again.
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                    found = client.get_experiment_by_name(self.experiment)
+            return str(found.experiment_id)
 
     @contextmanager
     def run(self, name: str, tags: Mapping[str, str]) -> Iterator[str]:
@@ -129,8 +137,17 @@ class Registry:
         import mlflow
 
         experiment_id = self.experiment_id()
-        with mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=dict(tags)) as run:
-            yield run.info.run_id
+        with _explained(f"starting a run of experiment {self.experiment}"):
+            started = mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=dict(tags))
+        try:
+            yield started.info.run_id
+        except BaseException:
+            # What stopped the run is what matters, not that the server can't be told.
+            with suppress(RegistryError), _explained("ending the run"):
+                mlflow.end_run("FAILED")
+            raise
+        with _explained(f"ending run {started.info.run_id}"):
+            mlflow.end_run()
 
     def log_metrics(self, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
         """Metrics and parameters of the active run; what is not a finite number is left out of the metrics."""

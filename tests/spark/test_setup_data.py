@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import math
+import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.conftest import HEADER, Cli, Environment, write_bookings
+from booking_mlops.core.schema import CSV_COLUMNS
+from booking_mlops.tasks.setup_data import SetupData
+from tests.conftest import HEADER, Cli, Environment, write_bookings, write_environment
+from tests.spark.conftest import make_task
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -205,3 +213,75 @@ def test_a_range_for_a_column_that_is_none_is_refused(environment: Environment, 
     outcome = booking_mlops("setup-data", "--env-file", environment.file, "--set", "ranges.lead=[0, 1]")
     assert outcome.code == 1
     assert "lead is not a numeric column" in outcome.err
+
+
+def read_in_python(line: str, ranges: Any) -> dict[str, Any] | None:
+    """What a line without quotes says, by other means than the task's; None for a bad one."""
+    fields = line.split(",")
+    if len(fields) != len(CSV_COLUMNS):
+        return None
+    found: dict[str, Any] = {}
+    for column, field in zip(CSV_COLUMNS, fields, strict=True):
+        text = field.strip(" ")
+        try:
+            value: Any = {"whole": int, "flag": int, "decimal": float}.get(column.kind, str)(text)
+            if column.kind == "date":
+                month, day, year = text.split("/") if "/" in text else (*text.split("-")[1:], text.split("-")[0])
+                value = date(int(year), int(month), int(day))
+        except (ValueError, IndexError):
+            return None
+        low, high = ranges.get(column.name, (0, 1) if column.kind == "flag" else (-math.inf, math.inf))
+        if column.kind in ("whole", "flag", "decimal") and not (
+            text[0].isdigit() and text[-1].isdigit() and low <= value <= high
+        ):
+            return None
+        if column.kind == "text" and not 0 < len(text) <= 100:
+            return None
+        if column.kind == "status" and value not in ("Canceled", "Not_Canceled"):
+            return None
+        found[column.name] = value
+    return found
+
+
+_WORD = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters='",\\\ufffd'), max_size=8
+)
+_DATES = st.tuples(st.integers(0, 13), st.integers(0, 32), st.integers(2016, 2019))
+_FIELD = {
+    "text": _WORD,
+    "whole": st.integers(-3, 2500).map(str) | st.just("007") | st.just(""),
+    "flag": st.sampled_from(["0", "1", "1", "0", "2", "", "yes"]),
+    "decimal": st.floats(0, 2100).map("{:.2f}".format) | st.sampled_from(["0", "-1", "nan", ".5", "5."]),
+    "date": _DATES.map("{0[0]}/{0[1]}/{0[2]}".format) | _DATES.map("{0[2]}-{0[0]}-{0[1]}".format),
+    "status": st.sampled_from(["Canceled", "Not_Canceled", "canceled"]),
+}
+
+
+@st.composite
+def lines_of_a_file(draw: st.DrawFn) -> list[str]:
+    """Lines with up to three fields that are anything, spaces around some, and now and then one too many."""
+    lines = []
+    for number in range(draw(st.integers(20, 60))):
+        fields = [f"ID{number}", *GOOD.split(",")[1:]]
+        for place in draw(st.lists(st.integers(1, len(fields) - 1), max_size=3)):
+            fields[place] = draw(_FIELD[CSV_COLUMNS[place].kind])
+        if draw(st.integers(0, 19)) == 0:
+            fields.append(draw(_WORD))
+        lines.append(draw(st.sampled_from(["", " "])) + " ,".join(fields))
+    return lines
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(lines=lines_of_a_file())
+def test_whatever_the_lines_each_is_read_as_it_says_or_rejected_and_none_is_lost(lines: list[str], spark: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        csv = Path(folder) / "Booking.csv"
+        csv.write_text("\n".join([HEADER, *lines]), encoding="utf-8")
+        task = make_task(SetupData, spark, write_environment(Path(folder)), f"source_csv={csv}")
+        found = task._checked_lines("Booking.csv", spark.read.text(csv.as_uri())).orderBy("line").collect()
+    assert [(row["line"], row["raw_row"]) for row in found] == list(enumerate(lines, start=2))
+    for row, line in zip(found, lines, strict=True):
+        expected = read_in_python(line, task.config.ranges)
+        assert (row["reason"] == "") == (expected is not None), (line, row["reason"], expected)
+        if expected is not None:
+            assert {name: row[name] for name in expected} == expected
