@@ -419,7 +419,13 @@ def clean_clone(venv: Path | None) -> Iterator[tuple[Path, Path]]:
             for name in ("setup.py", "requirements/dev.lock"):
                 if (clone / name).exists():
                     os.utime(clone / name, (0, 0))
-        yield clone, work
+        try:
+            yield clone, work
+        finally:
+            if venv is not None:
+                # The workflows' own `make setup` made it the clone's.
+                install = ["-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", str(ROOT)]
+                subprocess.run([venv / "bin" / "python", *install], check=True)
 
 
 def main() -> None:

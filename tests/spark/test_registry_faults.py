@@ -73,7 +73,7 @@ class _Passer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.content)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do  # noqa: N815 (the base class's names)
 
     def _cut(self) -> None:
         self.close_connection = True
@@ -93,7 +93,8 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-             "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "files")],
+             "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
+             "--artifacts-destination", str(folder / "files")],
             stdout=log, stderr=log, env=environ, start_new_session=True,
         )  # fmt: skip
     found = Line(f"http://127.0.0.1:{port}")
