@@ -425,7 +425,8 @@ def clean_clone(venv: Path | None) -> Iterator[tuple[Path, Path]]:
             if venv is not None:
                 # The workflows' own `make setup` made it the clone's.
                 install = ["-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", str(ROOT)]
-                subprocess.run([venv / "bin" / "python", *install], check=True)
+                quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+                subprocess.run([venv / "bin" / "python", *install], check=True, env=quiet)
 
 
 def main() -> None:

@@ -53,42 +53,56 @@ def kinds(features: pd.DataFrame, names: Sequence[str]) -> tuple[list[str], list
 
 
 def as_model_input(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The model's inputs with the types it was trained on: numbers as float64, text as str."""
-    return pd.DataFrame(
-        {
-            name: frame[name].astype("float64")
-            if pd.api.types.is_numeric_dtype(frame[name])
-            else frame[name].astype(str)
-            for name in names
-        }
-    )
+    """The model's inputs with the types it was trained on: numbers as float64, text as str or categories of it."""
+
+    def typed(column: pd.Series[Any]) -> pd.Series[Any]:
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            return column
+        return column.astype("float64" if pd.api.types.is_numeric_dtype(column) else str)
+
+    return pd.DataFrame({name: typed(frame[name]) for name in names})
 
 
-_SORTED_BY = 3
+_ORDERED_BY = 2
 
 
 def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np.float64]:
     """P(cancelled) for each row, (n,): what `model.predict_proba` says, digit for digit.
 
-    A forest of `build` is walked tree by tree over rows put in the order of its most important columns:
-    neighbours then take the same branches, which the processor foresees, and nothing is checked a
-    hundred times.
+    A forest of `build` is walked tree by tree over rows put in the order of the leaves in which the first
+    trees end: neighbours then take much the same branches in the other trees too, which the processor
+    foresees, and nothing is checked a hundred times.
     """
     steps = getattr(model, "named_steps", {})
     columns, forest = steps.get("columns"), steps.get("model")
-    if columns is None or not isinstance(forest, RandomForestClassifier) or not len(inputs):
+    if not isinstance(columns, ColumnTransformer) or not isinstance(forest, RandomForestClassifier) or not len(inputs):
         return np.asarray(model.predict_proba(inputs)[:, 1], dtype=np.float64)
-    matrix = np.ascontiguousarray(columns.transform(inputs), dtype=np.float32)
-    # Importances differ in their last digit from machine to machine; the order of rows changes no result.
-    main = np.argsort(forest.feature_importances_)[-_SORTED_BY:]
-    order = np.lexsort(matrix[:, main].T)
+    matrix = _matrix(columns, inputs)
+    trees = forest.estimators_
+    leaves = [tree.apply(matrix, check_input=False) for tree in trees[:_ORDERED_BY]]
+    order = np.lexsort(leaves[::-1])
     ordered = matrix[order]
     total = np.zeros(len(ordered))
-    for tree in forest.estimators_:
+    for tree in trees:
         total += tree.predict_proba(ordered, check_input=False)[:, 1]
     result = np.empty_like(total)
-    result[order] = total / len(forest.estimators_)
+    result[order] = total / len(trees)
     return result
+
+
+def _matrix(columns: ColumnTransformer, inputs: pd.DataFrame) -> npt.NDArray[np.float32]:
+    """`columns.transform(inputs)` as trees take it; text is encoded once for each distinct combination of values."""
+    text, numeric = (list(names) for _, _, names in columns.transformers_[:2])
+    if not text:
+        return np.ascontiguousarray(columns.transform(inputs), dtype=np.float32)
+    combination = np.zeros(len(inputs), dtype=np.int64)
+    for name in text:
+        codes, values = pd.factorize(inputs[name])
+        combination = combination * len(values) + codes
+    _, first, row_of = np.unique(combination, return_index=True, return_inverse=True)
+    distinct = columns.transform(inputs.iloc[first])
+    encoded = distinct[:, : distinct.shape[1] - len(numeric)].astype(np.float32)
+    return np.hstack([encoded[row_of], inputs[numeric].to_numpy(dtype=np.float32)])
 
 
 def fit(forest: Forest, inputs: pd.DataFrame, labels: npt.NDArray[Any]) -> Pipeline:

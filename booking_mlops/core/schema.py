@@ -49,6 +49,8 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
+    indexed_columns: int | None = None
+    """Of how many columns, from the first, Delta keeps the range of each file; None: as many as Delta likes."""
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -154,6 +156,8 @@ PREDICTIONS = Table(
     ),
     key=("booking_id", "scored_on"),
     partition_by=("scored_on",),
+    # All rows of a day say the same from model_name on.
+    indexed_columns=2,
 )
 
 PROMOTIONS = Table(

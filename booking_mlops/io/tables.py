@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.errors import MissingTable, WriteFailed
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame, DataFrameWriterV2, SparkSession
 
 log = logging.getLogger(__name__)
+
+INDEXED_COLUMNS = "delta.dataSkippingNumIndexedCols"
 
 
 class Lake:
@@ -39,6 +41,7 @@ class Lake:
         *,
         comment: str,
         partition_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
         primary_key: Sequence[str] = (),
     ) -> None:
         """Create the table, empty, when it is not there. `columns` are (name, SQL type, comment, nullable).
@@ -57,10 +60,11 @@ class Lake:
         if primary_key:
             lines.append(f"CONSTRAINT `{table}_pk` PRIMARY KEY ({', '.join(primary_key)})")
         partitions = f" PARTITIONED BY ({', '.join(partition_by)})" if partition_by else ""
+        pairs = ", ".join(f"{_literal(key)} = {_literal(value)}" for key, value in (properties or {}).items())
         with self._writing(table):
             self._spark.sql(
                 f"CREATE TABLE IF NOT EXISTS {self.full_name(table)} ({', '.join(lines)}) "
-                f"USING DELTA{partitions} COMMENT {_literal(comment)}"
+                f"USING DELTA{partitions} COMMENT {_literal(comment)}{f' TBLPROPERTIES ({pairs})' if pairs else ''}"
             )
         log.info("created %s", self.full_name(table))
 
@@ -131,6 +135,17 @@ class Lake:
         """
         from pyspark.sql import functions as F
 
+        self._overwrite(table, frame, lambda writer: writer.overwrite(F.expr(where)), fingerprint)
+
+    def replace_partitions(self, table: str, frame: DataFrame, *, fingerprint: str | None = None) -> None:
+        """`replace` of the partitions that `frame` has rows in. Where that says what is meant it costs half."""
+        self._overwrite(table, frame, lambda writer: writer.overwritePartitions(), fingerprint)
+
+    def _overwrite(
+        self, table: str, frame: DataFrame, write: Callable[[DataFrameWriterV2], None], fingerprint: str | None
+    ) -> None:
+        from pyspark.sql import functions as F
+
         schema = self._spark.table(self.full_name(table)).schema
         known = set(frame.columns)
         # A column somebody added to the table is theirs: it stays, empty in the rows written here.
@@ -143,7 +158,7 @@ class Lake:
             writer = writer.option("userMetadata", json.dumps({"fingerprint": fingerprint}))
         try:
             with self._writing(table):
-                writer.overwrite(F.expr(where))
+                write(writer)
         except WriteFailed:
             if fingerprint is None or self.fingerprint(table) != fingerprint:
                 raise

@@ -21,7 +21,7 @@ from booking_mlops.errors import BookingMlopsError
 from booking_mlops.io.machine import Machine, this_machine
 from booking_mlops.io.registry import Registry
 from booking_mlops.io.spark import spark_session
-from booking_mlops.io.tables import Lake
+from booking_mlops.io.tables import INDEXED_COLUMNS, Lake
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -114,6 +114,7 @@ class Task(ABC, Generic[ConfigT, ResultT]):
             [(column.name, column.sql_type, column.comment, column.nullable) for column in table.columns],
             comment=table.comment,
             partition_by=table.partition_by,
+            properties={} if table.indexed_columns is None else {INDEXED_COLUMNS: str(table.indexed_columns)},
             # A laptop's catalog has no keys, whatever its name.
             primary_key=table.key if self.in_unity_catalog and self.machine.on_cluster else (),
         )

@@ -46,14 +46,20 @@ class Sides:
         return f"arrivals {self.window.first} to {self.window.last} against {against} as the champion knew it"
 
 
-def read_sides(task: Task[Any, Any], config: Drift, champion: Version | None, names: Sequence[str] = FEATURES) -> Sides:
-    """Read both sides; Spark counts and samples, the driver holds at most twice `max_rows`.
+def read_sides(
+    task: Task[Any, Any],
+    config: Drift,
+    champion: Version | None,
+    names: Sequence[str] = FEATURES,
+    features_version: int | None = None,
+) -> Sides:
+    """Read both sides, of a version of the features or the newest; the driver holds at most twice `max_rows`.
 
     The reference comes from the table version the champion was trained on, as long as Delta still has it.
 
     Raises: MissingTable when there are no features.
     """
-    newest = task.lake.version(FEATURE_TABLE.name)
+    newest = task.lake.version(FEATURE_TABLE.name) if features_version is None else features_version
     features = task.lake.read(FEATURE_TABLE.name, newest)
     known = _known_features(task, champion, features, newest)
     days = _bookings_by_day(features)

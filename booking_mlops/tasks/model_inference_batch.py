@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from booking_mlops.config.model import ModelInferenceBatchConfig
 from booking_mlops.core.drift import Finding
 from booking_mlops.core.pipeline import as_model_input, cancellation_probability
@@ -20,6 +18,7 @@ from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.drift import drift_findings, read_sides
 
 if TYPE_CHECKING:
+    from pyarrow import RecordBatch
     from pyspark.sql import DataFrame
 
 _SCORED = "booking_id STRING, cancellation_probability DOUBLE"
@@ -81,7 +80,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         written = self.lake.fingerprint(PREDICTIONS.name) != fingerprint
         drift: tuple[Finding, ...] = ()
         if written:
-            drift = self._drift(champion, names)
+            drift = self._drift(champion, names, features_version)
             self.log.info("scoring with %s version %d", champion.name, champion.number)
             model = self.registry.load(champion)
             scored = self._score(features, model, names)
@@ -98,7 +97,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
                 F.lit(now).cast("timestamp").alias("scored_at"),
                 F.lit(now.date()).alias("scored_on"),
             )
-            self.lake.replace(PREDICTIONS.name, rows, where=f"scored_on = DATE'{day}'", fingerprint=fingerprint)
+            self.lake.replace_partitions(PREDICTIONS.name, rows, fingerprint=fingerprint)
         total, positive = self._count(day)
         expected = features.count()
         if total != expected:
@@ -117,7 +116,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             drift=drift,
         )
 
-    def _drift(self, champion: Version, names: Sequence[str]) -> tuple[Finding, ...]:
+    def _drift(self, champion: Version, names: Sequence[str], features_version: int) -> tuple[Finding, ...]:
         """Features that moved away from what the champion was trained on.
 
         Raises: DriftAlarm when that is an alarm and the policy is to hold the scores.
@@ -125,7 +124,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         config = self.config.drift
         if config.policy == "skip":
             return ()
-        found = drift_findings(read_sides(self, config, champion, names), config, names)
+        found = drift_findings(read_sides(self, config, champion, names, features_version), config, names)
         noticed = tuple(finding for finding in found if finding.level in ("warn", "alarm"))
         for one in noticed:
             self.log.warning("drift: %s: PSI %.3f is %s; %s", one.subject, one.value, one.level, one.detail)
@@ -155,15 +154,21 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         if inputs.rdd.getNumPartitions() < context.defaultParallelism:
             inputs = inputs.repartition(context.defaultParallelism)
         self.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
-        return inputs.mapInPandas(_scorer(context.broadcast(model), list(names)), _SCORED)
+        return inputs.mapInArrow(_scorer(context.broadcast(model), list(names)), _SCORED)
 
 
-def _scorer(model: Any, names: Sequence[str]) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+def _scorer(model: Any, names: Sequence[str]) -> Callable[[Iterator[RecordBatch]], Iterator[RecordBatch]]:
     """What each worker runs: one batch in, its probabilities out."""
 
-    def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def score(batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
+        import pyarrow as pa
+
         for batch in batches:
-            probabilities = cancellation_probability(model.value, as_model_input(batch, names))
-            yield pd.DataFrame({"booking_id": batch["booking_id"], "cancellation_probability": probabilities})
+            # Text as categories: one Python string for each value instead of one for each row.
+            text = [name for name in names if pa.types.is_string(batch.schema.field(name).type)]
+            frame = pa.Table.from_batches([batch]).select(names).to_pandas(categories=text)
+            probabilities = cancellation_probability(model.value, as_model_input(frame, names))
+            ids = batch.column(batch.schema.get_field_index("booking_id"))
+            yield pa.RecordBatch.from_arrays([ids, pa.array(probabilities)], ["booking_id", "cancellation_probability"])
 
     return score
