@@ -43,8 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = Path(item.path).relative_to(ROOT / "tests").parts[0]
         if folder in ("spark", "e2e", "deploy"):
             item.add_marker(folder)
-        # With `-n 2`: one worker has the Spark session, the other the programs in processes of their own.
-        item.add_marker(pytest.mark.xdist_group("session" if folder in ("spark", "unit") else "processes"))
+        # With `-n 2`: one worker has the Spark session, the other dbx and its workspace. The rest is for whoever is free.
+        if folder in ("spark", "deploy"):
+            item.add_marker(pytest.mark.xdist_group(folder))
 
 
 @pytest.fixture(scope="session", autouse=True)

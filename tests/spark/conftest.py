@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,13 +89,20 @@ def good(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFactory,
 
 @contextmanager
 def broken(spark: Any, environment: Environment, *statements: str) -> Iterator[None]:
-    """The environment's features and labels after SQL that harms them; as they were after the block."""
-    names = {name: environment.table(name) for name in ("features", "labels")}
-    before = {name: spark.sql(f"DESCRIBE HISTORY {table}").first()["version"] for name, table in names.items()}
+    """The environment's tables after SQL that harms them, by `{name}`; as they were after the block."""
+    used = sorted(set(re.findall(r"{(\w+)}", " ".join(statements))))
+    names = {name: environment.table(name) for name in used}
+    before = {name: _version(spark, table) for name, table in names.items()}
     for statement in statements:
         spark.sql(statement.format(**names))
     try:
         yield
     finally:
         for name, table in names.items():
-            spark.sql(f"RESTORE TABLE {table} TO VERSION AS OF {before[name]}")
+            # A statement may only have read it.
+            if _version(spark, table) != before[name]:
+                spark.sql(f"RESTORE TABLE {table} TO VERSION AS OF {before[name]}")
+
+
+def _version(spark: Any, table: str) -> int:
+    return spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").first()["version"]

@@ -73,9 +73,10 @@ class TestFirstModel:
         assert len(plots) >= 4
         version = registry.version(1)
         assert version.tags["training_rows"] == str(result.training_rows)
-        loaded = mlflow.pyfunc.load_model(version.uri)
+        folder = mlflow.artifacts.download_artifacts(version.uri)
+        loaded = mlflow.pyfunc.load_model(folder)
         assert loaded.metadata.signature is not None
-        assert loaded.predict(loaded.input_example).shape == (5, 2)
+        assert loaded.predict(loaded.metadata.load_input_example(folder)).shape == (5, 2)
 
     def test_the_decision_is_in_the_history_and_the_registry_agrees(self, spark: Any, trained: Trained) -> None:
         (row,) = decisions(spark, trained.environment)
