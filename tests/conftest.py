@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = Path(item.path).relative_to(ROOT / "tests").parts[0]
         if folder in ("spark", "e2e", "deploy"):
             item.add_marker(folder)
-        # With `-n 2`: one worker has the Spark session, the other dbx and its workspace. The rest is for whoever is free.
+        # With `-n 2`: one worker has the Spark session, the other dbx's workspace; the rest goes to the free one.
         if folder in ("spark", "deploy"):
             item.add_marker(pytest.mark.xdist_group(folder))
 

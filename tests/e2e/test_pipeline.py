@@ -62,7 +62,7 @@ def table(lake: Path, name: str) -> deltalake.DeltaTable:
 
 
 def content(lake: Path, name: str) -> pyarrow.Table:
-    """By the files that Delta's log names: deltalake's own reader wants a newer pyarrow than a Databricks runtime has."""
+    """By the files that Delta's log names: deltalake's own reader wants a newer pyarrow than a runtime has."""
     files = table(lake, name).file_uris()
     return pyarrow.dataset.dataset(files, partitioning="hive").to_table() if files else pyarrow.table({})
 

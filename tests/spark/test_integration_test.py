@@ -42,9 +42,7 @@ HALVES = [
 
 
 @pytest.mark.parametrize("statements", HALVES, ids=["one half", "the other"])
-def test_broken_promises_are_named_and_no_others(
-    spark: Any, scored: Environment, statements: dict[str, str]
-) -> None:
+def test_broken_promises_are_named_and_no_others(spark: Any, scored: Environment, statements: dict[str, str]) -> None:
     every = {promise for half in HALVES for promise in half}
     with broken(spark, scored, *statements.values()), pytest.raises(BrokenPromise) as caught:
         make_task(IntegrationTest, spark, scored).run()
