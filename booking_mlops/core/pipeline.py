@@ -63,7 +63,7 @@ def as_model_input(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({name: typed(frame[name]) for name in names})
 
 
-_ORDERED_BY = 2
+_ORDERED_BY = 4
 
 
 def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -74,7 +74,7 @@ def _column_reason_sql(column: CsvColumn, ranges: Ranges) -> str:
         low, high = ranges[column.name]
         cases.append(
             f"WHEN {value} NOT BETWEEN {low} AND {high} "
-            f"THEN concat('{label}: ', {text}, ' is outside {low:g} to {high:g}')"
+            f"THEN concat('{label}: \"', {text}, '\" is outside {low:g} to {high:g}')"
         )
     return f"CASE {' '.join(cases)} END"
 

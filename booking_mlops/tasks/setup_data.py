@@ -87,8 +87,8 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         reasons = {
             row["kind"]: int(row["count"])
             for row in lines.where("reason <> ''")
-            # The kind of problem: without the value, which differs from row to row.
-            .selectExpr("regexp_replace(reason, ' ?\"[^\"]*\"', '') AS kind")
+            # The kind of problem: without the value or the line, which differ from row to row.
+            .selectExpr("regexp_replace(reason, ' ?\"[^\"]*\"|, first on line [0-9]+', '') AS kind")
             .groupBy("kind")
             .count()
             .orderBy(F.desc("count"), "kind")
@@ -186,7 +186,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         # Only among good rows: a bad row must not take the ID of a good one with it.
         same_id = Window.partitionBy("booking_id", F.expr("reason = ''")).orderBy("line")
         first_line = judged.withColumn("_first", F.first("line").over(same_id))
-        repeated = "concat('Booking_ID: already on line ', _first)"
+        repeated = "concat('Booking_ID: repeated, first on line ', _first)"
         return first_line.withColumn("reason", F.expr(f"IF(reason = '' AND line <> _first, {repeated}, reason)"))
 
 

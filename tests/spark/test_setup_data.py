@@ -59,7 +59,8 @@ def test_every_line_is_a_booking_or_a_rejected_row_with_its_line_and_reason(
         row(Booking_ID="B7", **{"lead time": "ten"}): 'lead time: "ten" is not a whole number',
         row(Booking_ID="B8", **{"lead time": "-3"}): "is not a whole number",
         row(Booking_ID="B9", **{"average price": "NaN"}): "average price",
-        row(Booking_ID="B10", **{"average price": "10760"}): "average price: 10760 is outside 0 to 2000",
+        row(Booking_ID="B10", **{"average price": "10760"}): 'average price: "10760" is outside 0 to 2000',
+        row(Booking_ID="B19", **{"average price": "2000.5"}): 'average price: "2000.5" is outside 0 to 2000',
         row(Booking_ID="B11", repeated="2"): '"2" is not 0 or 1',
         row(Booking_ID=""): "Booking_ID: empty",
         row(Booking_ID="B13", **{"room type": "x" * 101}): "longer than 100",
@@ -83,7 +84,7 @@ def test_every_line_is_a_booking_or_a_rejected_row_with_its_line_and_reason(
     first_bad = lines.index(next(iter(bad))) + 1
     for number, (line, reason) in enumerate(bad.items(), start=first_bad):
         assert reason in reasons[number], line
-    assert reasons[first_bad - 1] == "Booking_ID: already on line 7"
+    assert reasons[first_bad - 1] == "Booking_ID: repeated, first on line 7"
     kept = spark.table(environment.table("bookings"))
     assert {r["booking_id"] for r in kept.collect()} == {*(f"G{n}" for n in range(30)), "Q1"}
     assert kept.where("booking_id = 'Q1'").first()["type_of_meal"] == "Meal, Plan"
@@ -93,6 +94,8 @@ def test_every_line_is_a_booking_or_a_rejected_row_with_its_line_and_reason(
     assert raw["raw_row"] in bad
     assert raw["source_file"] == "Booking.csv"
     assert f"{len(lines) - 2} read = 31 bookings + {len(bad) + 1} rejected" in outcome.out
+    assert "2 × average price: is outside 0 to 2000" in outcome.out
+    assert "1 × Booking_ID: repeated\n" in outcome.out
 
 
 def test_types_and_both_spellings_of_a_date(
