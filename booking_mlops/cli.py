@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
@@ -46,6 +49,14 @@ def _progress(total: int) -> Any:
     return tqdm(total=total, unit="task", disable=None, leave=False, bar_format="{n}/{total} {bar:20} {desc} {elapsed}")
 
 
+def _import_early(tasks: Sequence[Task[Any, Any]]) -> None:
+    """Import what later tasks need: the first waits for Spark most of its time, and needs no more than one core."""
+    for name in dict.fromkeys(name for task in tasks for name in task.slow_imports):
+        # What can't be imported is the task's to say.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 def run_pipeline(arguments: argparse.Namespace) -> None:
     """All tasks in order, in one Spark session."""
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -68,6 +79,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         settings[SetupData.key()] += [f"source_csv={str(arguments.booking_csv)!r}", "make_data=false"]
     tasks = [task.from_arguments(arguments, settings[key]) for key, task in keys.items()]
 
+    threading.Thread(target=_import_early, args=(tasks,)).start()
     results: list[tuple[Task[Any, Any], Result, float]] = []
     with _progress(len(tasks)) as bar, logging_redirect_tqdm():
         for task in tasks:

@@ -75,8 +75,8 @@ def prepare(csv: str) -> dict[str, float]:
     return seconds
 
 
-def start(_: str) -> dict[str, float]:
-    """Start Spark, set up as Delta's own guide says and otherwise with its defaults, and write one Delta table."""
+def plain_session() -> Any:
+    """Spark, set up as Delta's own guide says and otherwise with its defaults."""
     from pyspark.sql import SparkSession
 
     from booking_mlops.io.machine import delta_jars, find_java_home, this_machine
@@ -84,6 +84,7 @@ def start(_: str) -> dict[str, float]:
     java_home = find_java_home(os.environ)
     if java_home:
         os.environ["JAVA_HOME"] = java_home
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[*]")
     for key, value in {
         "spark.driver.extraClassPath": os.pathsep.join(map(str, delta_jars(os.environ))),
@@ -92,7 +93,12 @@ def start(_: str) -> dict[str, float]:
         "spark.sql.warehouse.dir": str(this_machine(os.environ).warehouse),
     }.items():
         builder = builder.config(key, value)
-    builder.getOrCreate().range(1000).write.format("delta").mode("overwrite").saveAsTable("started")
+    return builder.getOrCreate()
+
+
+def start(_: str) -> dict[str, float]:
+    """Start Spark and write one Delta table."""
+    plain_session().range(1000).write.format("delta").mode("overwrite").saveAsTable("started")
     return {}
 
 
@@ -144,13 +150,14 @@ def peer(_: str) -> dict[str, float]:
     one = task("model-inference-batch")
     champion = one.registry.require_champion()
     names = list(one.registry.input_schema(champion))
-    one.spark.conf.set("spark.sql.shuffle.partitions", "200")
+    session = plain_session()
+    features = session.read.format("delta").load(str(one.machine.warehouse / "booking_local.db" / "features"))
 
     def score(number: int) -> None:
-        predict = mlflow.pyfunc.spark_udf(one.spark, champion.uri, result_type="array<double>", env_manager="local")
-        scored = one.lake.read("features").withColumn("both", predict(F.struct(*names)))
+        predict = mlflow.pyfunc.spark_udf(session, champion.uri, result_type="array<double>", env_manager="local")
+        scored = features.withColumn("both", predict(F.struct(*names)))
         rows = scored.select("booking_id", F.col("both")[1].alias("cancellation_probability"))
-        rows.write.format("delta").mode("overwrite").saveAsTable(f"spark_catalog.booking_local.peer_{number}")
+        rows.write.format("delta").mode("overwrite").saveAsTable(f"peer_{number}")
 
     return {"spark_udf": best(score)}
 

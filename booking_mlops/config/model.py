@@ -187,7 +187,7 @@ class ModelInferenceBatchConfig:
     """`model-inference-batch`: `batch_rows` bounds how many rows a worker holds at once."""
 
     env: EnvConfig
-    batch_rows: int = 100_000
+    batch_rows: int = 250_000
     drift: DriftPolicy = field(default_factory=DriftPolicy)
 
     def __post_init__(self) -> None:

@@ -11,12 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder
 
 from booking_mlops.core.quality import Ranges
 
@@ -89,6 +83,13 @@ def domain_auc(
     Cross-validated with equal rows in one fold, so that it can't recognise what it has learned by
     heart. Rabanser, Günnemann, Lipton, "Failing Loudly", NeurIPS 2019.
     """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
     both = pd.concat([reference, current], ignore_index=True)
     side = np.repeat([0, 1], [len(reference), len(current)])
     if both[key].nunique() < folds or min(len(reference), len(current)) < folds:
@@ -197,6 +198,8 @@ def live_finding(
 
     'Surely' is the one-sided 95 % bound: a small sample that does badly by chance is no alarm.
     """
+    from sklearn.metrics import roc_auc_score
+
     positives = int(np.sum(labels))
     negatives = len(labels) - positives
     if len(labels) < min_rows or not positives or not negatives:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -57,6 +56,8 @@ def evaluate(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> Metri
     With one class only, or a probability that is not a finite number, the metrics that
     can't be computed are NaN; the promotion rule keeps the champion then.
     """
+    from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+
     y = np.asarray(labels, dtype=np.float64)
     p = np.asarray(probabilities, dtype=np.float64)
     base_rate = float(y.mean()) if len(y) else float("nan")
@@ -163,6 +164,8 @@ def single_feature_auc(features: pd.DataFrame, labels: npt.NDArray[Any]) -> dict
 
     Text features are replaced by the mean label of each value first.
     """
+    from sklearn.metrics import roc_auc_score
+
     y = pd.Series(np.asarray(labels, dtype=np.float64), index=features.index)
     result: dict[str, float] = {}
     if y.nunique() < 2:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder
+
+if TYPE_CHECKING:
+    # Where it is used: a task that needs no model starts a second sooner.
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Forest:
 
 def build(forest: Forest, categorical: Sequence[str], numeric: Sequence[str]) -> Pipeline:
     """An unfitted pipeline: one-hot for text (a value never seen is all zeros), numbers as they are."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
     columns = ColumnTransformer(
         [
             ("categorical", OneHotEncoder(handle_unknown="ignore", sparse_output=False), list(categorical)),
@@ -69,14 +75,18 @@ _ORDERED_BY = 4
 def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np.float64]:
     """P(cancelled) for each row, (n,): what `model.predict_proba` says, digit for digit.
 
-    A forest of `build` is walked tree by tree over rows put in the order of the leaves in which the first
-    trees end: neighbours then take much the same branches in the other trees too, which the processor
-    foresees, and nothing is checked a hundred times.
+    `inputs` has the model's features and nothing else. A forest of `build` is walked tree by tree over rows
+    put in the order of the leaves in which the first trees end: neighbours then take much the same branches in
+    the other trees too, which the processor foresees, and nothing is checked a hundred times.
     """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import RandomForestClassifier
+
     steps = getattr(model, "named_steps", {})
     columns, forest = steps.get("columns"), steps.get("model")
     if not isinstance(columns, ColumnTransformer) or not isinstance(forest, RandomForestClassifier) or not len(inputs):
-        return np.asarray(model.predict_proba(inputs)[:, 1], dtype=np.float64)
+        typed = as_model_input(inputs, list(inputs.columns))
+        return np.asarray(model.predict_proba(typed)[:, 1], dtype=np.float64)
     matrix = _matrix(columns, inputs)
     trees = forest.estimators_
     leaves = [tree.apply(matrix, check_input=False) for tree in trees[:_ORDERED_BY]]
@@ -97,10 +107,10 @@ def _matrix(columns: ColumnTransformer, inputs: pd.DataFrame) -> npt.NDArray[np.
         return np.ascontiguousarray(columns.transform(inputs), dtype=np.float32)
     combination = np.zeros(len(inputs), dtype=np.int64)
     for name in text:
-        codes, values = pd.factorize(inputs[name])
+        codes, values = pd.factorize(inputs[name], use_na_sentinel=False)
         combination = combination * len(values) + codes
     _, first, row_of = np.unique(combination, return_index=True, return_inverse=True)
-    distinct = columns.transform(inputs.iloc[first])
+    distinct = columns.transform(as_model_input(inputs.iloc[first], list(inputs.columns)))
     encoded = distinct[:, : distinct.shape[1] - len(numeric)].astype(np.float32)
     return np.hstack([encoded[row_of], inputs[numeric].to_numpy(dtype=np.float32)])
 
@@ -137,6 +147,10 @@ def permutation_importance(
 ) -> dict[str, float]:
     """ROC AUC a model loses when one feature is shuffled (Breiman, 2001, on unseen rows)."""
     from sklearn.inspection import permutation_importance as measure
+    from sklearn.metrics import roc_auc_score
 
-    found = measure(model, inputs, labels, scoring="roc_auc", n_repeats=repeats, random_state=seed)
+    def auc(model: Any, rows: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
+        return float(roc_auc_score(truth, cancellation_probability(model, rows)))
+
+    found = measure(model, inputs, labels, scoring=auc, n_repeats=repeats, random_state=seed)
     return {str(name): float(value) for name, value in zip(inputs.columns, found.importances_mean, strict=True)}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 Scores = Mapping[str, npt.NDArray[Any]]
 
@@ -38,6 +37,8 @@ def _png(figure: Any) -> bytes:
 
 def roc(labels: npt.NDArray[Any], scores: Scores) -> bytes:
     """ROC curve of each named score."""
+    from sklearn.metrics import roc_curve
+
     figure, axes = _figure("ROC", "False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1, label="dummy")
     for name, values in scores.items():
@@ -49,6 +50,8 @@ def roc(labels: npt.NDArray[Any], scores: Scores) -> bytes:
 
 def precision_recall(labels: npt.NDArray[Any], scores: Scores) -> bytes:
     """Precision against recall of each named score."""
+    from sklearn.metrics import precision_recall_curve
+
     figure, axes = _figure("Precision and recall", "Recall", "Precision")
     axes.axhline(float(np.mean(labels)), color=_GREY, linestyle=":", linewidth=1, label="dummy")
     for name, values in scores.items():

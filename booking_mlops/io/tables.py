@@ -137,13 +137,16 @@ class Lake:
 
         self._overwrite(table, frame, lambda writer: writer.overwrite(F.expr(where)), fingerprint)
 
-    def replace_partitions(self, table: str, frame: DataFrame, *, fingerprint: str | None = None) -> None:
-        """`replace` of the partitions that `frame` has rows in. Where that says what is meant it costs half."""
-        self._overwrite(table, frame, lambda writer: writer.overwritePartitions(), fingerprint)
+    def replace_partitions(self, table: str, frame: DataFrame, *, fingerprint: str | None = None) -> bool:
+        """`replace` of the partitions that `frame` has rows in. Where that says what is meant it costs half.
+
+        False when another run has written the same meanwhile, and nothing was written here.
+        """
+        return self._overwrite(table, frame, lambda writer: writer.overwritePartitions(), fingerprint)
 
     def _overwrite(
         self, table: str, frame: DataFrame, write: Callable[[DataFrameWriterV2], None], fingerprint: str | None
-    ) -> None:
+    ) -> bool:
         from pyspark.sql import functions as F
 
         schema = self._spark.table(self.full_name(table)).schema
@@ -163,6 +166,8 @@ class Lake:
             if fingerprint is None or self.fingerprint(table) != fingerprint:
                 raise
             log.info("another run has written the same to %s", self.full_name(table))
+            return False
+        return True
 
     def replace_rows(self, table: str, rows: Sequence[Mapping[str, Any]], *, where: str) -> None:
         """`replace` with a few rows made here."""

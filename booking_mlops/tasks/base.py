@@ -55,6 +55,8 @@ class Task(ABC, Generic[ConfigT, ResultT]):
     """The command, such as `model-train`."""
     config_type: ClassVar[type]
     help: ClassVar[str]
+    slow_imports: ClassVar[tuple[str, ...]] = ()
+    """Modules that take long to import and are not needed at once: `run` imports them while another task works."""
 
     def __init__(self, config: ConfigT, *, spark: SparkSession | None = None, clock: Clock = utc_now) -> None:
         self.config = config

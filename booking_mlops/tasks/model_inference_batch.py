@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.config.model import ModelInferenceBatchConfig
 from booking_mlops.core.drift import Finding
-from booking_mlops.core.pipeline import as_model_input, cancellation_probability
+from booking_mlops.core.pipeline import cancellation_probability
 from booking_mlops.core.schema import FEATURE_TABLE, PREDICTIONS
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.registry import Version
@@ -19,7 +19,7 @@ from booking_mlops.tasks.drift import drift_findings, read_sides
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 _SCORED = "booking_id STRING, cancellation_probability DOUBLE"
 
@@ -79,11 +79,12 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         self.ensure_table(PREDICTIONS)
         written = self.lake.fingerprint(PREDICTIONS.name) != fingerprint
         drift: tuple[Finding, ...] = ()
+        counted: Mapping[str, Any] | None = None
         if written:
             drift = self._drift(champion, names, features_version)
             self.log.info("scoring with %s version %d", champion.name, champion.number)
-            model = self.registry.load(champion)
-            scored = self._score(features, model, names)
+            scored = self._score(features, self.registry.load(champion), names)
+            from pyspark.sql import Observation
             from pyspark.sql import functions as F
 
             rows = scored.select(
@@ -97,20 +98,26 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
                 F.lit(now).cast("timestamp").alias("scored_at"),
                 F.lit(now.date()).alias("scored_on"),
             )
-            self.lake.replace_partitions(PREDICTIONS.name, rows, fingerprint=fingerprint)
-        total, positive = self._count(day)
+            # Counted while they are written, which spares reading them again.
+            seen = Observation()
+            rows = rows.observe(seen, *_counts())
+            if self.lake.replace_partitions(PREDICTIONS.name, rows, fingerprint=fingerprint):
+                counted = seen.get
         expected = features.count()
-        if total != expected:
+        if counted is None or counted["total"] != expected:
+            # A stage that Spark had to repeat is counted twice: what is in the table decides.
+            counted = self._count(day)
+        if counted["total"] != expected:
             raise DataQualityError(
-                f"{expected:,} bookings gave {total:,} predictions for {day}; is features' key unique?"
+                f"{expected:,} bookings gave {counted['total']:,} predictions for {day}; is features' key unique?"
             )
         return ModelInferenceBatchResult(
             model_name=champion.name,
             model_version=champion.number,
             features_version=features_version,
             scored_on=day,
-            rows=total,
-            predicted_cancellations=positive,
+            rows=expected,
+            predicted_cancellations=counted["positive"],
             threshold=threshold,
             written=written,
             drift=drift,
@@ -136,25 +143,23 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             )
         return noticed
 
-    def _count(self, day: str) -> tuple[int, int]:
-        from pyspark.sql import functions as F
-
-        row = (
-            self.lake.read(PREDICTIONS.name)
-            .where(f"scored_on = DATE'{day}'")
-            .agg(F.count("*").alias("total"), F.coalesce(F.sum("prediction"), F.lit(0)).alias("positive"))
-            .first()
-        )
+    def _count(self, day: str) -> Mapping[str, Any]:
+        row = self.lake.read(PREDICTIONS.name).where(f"scored_on = DATE'{day}'").agg(*_counts()).first()
         assert row is not None, "an aggregate always has a row"
-        return int(row["total"]), int(row["positive"])
+        return dict(row.asDict())
 
     def _score(self, features: DataFrame, model: Any, names: Sequence[str]) -> DataFrame:
-        context = self.spark.sparkContext
-        inputs = features.select("booking_id", *names)
-        if inputs.rdd.getNumPartitions() < context.defaultParallelism:
-            inputs = inputs.repartition(context.defaultParallelism)
         self.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
-        return inputs.mapInArrow(_scorer(context.broadcast(model), list(names)), _SCORED)
+        score = _scorer(self.spark.sparkContext.broadcast(model), list(names))
+        return features.select("booking_id", *names).mapInArrow(score, _SCORED)
+
+
+def _counts() -> list[Column]:
+    """Rows, and how many of them are predicted cancellations."""
+    from pyspark.sql import functions as F
+
+    positive = F.coalesce(F.sum("prediction"), F.lit(0))
+    return [F.count(F.lit(1)).alias("total"), positive.alias("positive")]
 
 
 def _scorer(model: Any, names: Sequence[str]) -> Callable[[Iterator[RecordBatch]], Iterator[RecordBatch]]:
@@ -167,7 +172,7 @@ def _scorer(model: Any, names: Sequence[str]) -> Callable[[Iterator[RecordBatch]
             # Text as categories: one Python string for each value instead of one for each row.
             text = [name for name in names if pa.types.is_string(batch.schema.field(name).type)]
             frame = pa.Table.from_batches([batch]).select(names).to_pandas(categories=text)
-            probabilities = cancellation_probability(model.value, as_model_input(frame, names))
+            probabilities = cancellation_probability(model.value, frame)
             ids = batch.column(batch.schema.get_field_index("booking_id"))
             yield pa.RecordBatch.from_arrays([ids, pa.array(probabilities)], ["booking_id", "cancellation_probability"])
 

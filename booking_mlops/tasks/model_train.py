@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from booking_mlops.config.model import ModelTrainConfig
 from booking_mlops.core import plots, report
@@ -47,6 +46,9 @@ from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.history import PromotionHistory
 from booking_mlops.tasks.permissions import apply_permissions
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 TRAINING_ROWS_TAG = "training_rows"
 LABELS_VERSION_TAG = "labels_version"
@@ -130,6 +132,10 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
     """Registers every model it trains; only a better one becomes champion."""
 
     name = "model-train"
+    slow_imports = (
+        *("sklearn.compose", "sklearn.ensemble", "sklearn.inspection", "sklearn.metrics"),
+        *("mlflow.sklearn", "mlflow.models", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    )
     config_type = ModelTrainConfig
     help = "Train a random forest, register it, and promote it when it beats the champion."
 

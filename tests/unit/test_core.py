@@ -378,3 +378,14 @@ def test_the_quick_way_through_the_forest_gives_the_same_probabilities(max_featu
     np.testing.assert_array_equal(quick[::-1], cancellation_probability(model, inputs[::-1]))
     assert len(cancellation_probability(model, inputs[:1])) == 1
     assert len(np.unique(quick)) > 100
+    # As a worker has it: numbers with the table's own types, text as categories.
+    text = {name: frame[name].astype("category") for name in CATEGORICAL_FEATURES}
+    raw = frame.assign(**numbers, **text)[list(FEATURES)]
+    assert raw["lead_time"].dtype == np.int64
+    np.testing.assert_array_equal(quick, cancellation_probability(model, raw))
+    # Text that is missing is a value of its own, and none that was learned.
+    raw["room_type"] = raw["room_type"].cat.set_categories(raw["room_type"].cat.categories[:-1])
+    assert raw["room_type"].isna().any()
+    np.testing.assert_allclose(
+        cancellation_probability(model, raw), model.predict_proba(as_model_input(raw, FEATURES))[:, 1], atol=1e-12
+    )
