@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import deltalake
 import pyarrow
@@ -71,10 +72,36 @@ def rows(lake: Path, name: str) -> int:
     return content(lake, name).num_rows
 
 
-def test_everything_runs_twice_without_the_machines_java_and_the_second_run_changes_nothing(tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    first = run(lake, "run", *SMALL, java=False)
-    assert first.returncode == 0, first.stderr
+# What a table is of, without when and by which run: what two lakes must have in common.
+SAME = {
+    "bookings": None,
+    "bookings_rejected": ["source_line", "reason", "raw_row", "source_fingerprint"],
+    "features": None,
+    "labels": None,
+    "predictions": ["booking_id", "cancellation_probability", "prediction", "model_name", "features_version"],
+}
+
+
+def same(lake: Path, name: str) -> list[dict[str, Any]]:
+    found = content(lake, name)
+    columns = SAME[name] or found.column_names
+    return found.select(columns).sort_by(columns[0]).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A lake after one run, without the machine's Java, and what the run said."""
+    lake = tmp_path_factory.mktemp("undisturbed") / "lake"
+    done = run(lake, "run", *SMALL, java=False)
+    assert done.returncode == 0, done.stderr
+    return lake, done
+
+
+@pytest.mark.xdist_group("undisturbed")
+def test_everything_runs_twice_without_the_machines_java_and_the_second_run_changes_nothing(
+    undisturbed: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    lake, first = undisturbed
     for label in ("rows in", "ROC AUC", "promoted: first model to pass the gates", "predictions", "where to look"):
         assert label in first.stdout
     counts = {name: rows(lake, name) for name in ("bookings", "bookings_rejected", "features", "labels", "predictions")}
@@ -99,46 +126,59 @@ def test_everything_runs_twice_without_the_machines_java_and_the_second_run_chan
     assert 0.88 < float(auc[1]) < 0.95
 
 
-def test_a_run_killed_at_any_moment_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+def killed_at(lake: Path, marker: str, *arguments: str) -> None:
+    """Start the program and kill it, its JVM and its workers, shortly after it has logged `marker`."""
+    with subprocess.Popen(
+        [str(PROGRAM), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "BOOKING_LAKE": str(lake)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if marker in line:
+                break
+        else:
+            pytest.fail(f"'{marker}' was never reached")
+        time.sleep(0.4)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.xdist_group("undisturbed")
+def test_a_run_killed_at_any_moment_ends_where_an_undisturbed_one_does(
+    tmp_path: Path, undisturbed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
     lake = tmp_path / "lake"
-    environ = {**os.environ, "BOOKING_LAKE": str(lake)}
     # Between two tables of one task, while a table is written, while a model is trained, between the decision and the
     # registry, and while scores are written.
     markers = (
-        "created spark_catalog.booking_local.bookings\n",
+        "created spark_catalog.booking_local.bookings_rejected",
         "writing features",
         "training on",
         "version 1: promoted",
         "scoring with",
     )
     for marker in markers:
-        with subprocess.Popen(
-            [str(PROGRAM), "run", *SMALL],
-            cwd=ROOT,
-            env=environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if marker.strip() in line:
-                    break
-            else:
-                pytest.fail(f"'{marker}' was never reached")
-            time.sleep(0.4)
-            os.killpg(process.pid, signal.SIGKILL)
+        killed_at(lake, marker, "run", *SMALL)
     final = run(lake, "run", *SMALL)
     assert final.returncode == 0, final.stderr
-    assert rows(lake, "bookings") + rows(lake, "bookings_rejected") == ROWS
-    assert rows(lake, "predictions") == rows(lake, "features") == rows(lake, "labels") == rows(lake, "bookings")
+    for name in SAME:
+        assert same(lake, name) == same(undisturbed[0], name), name
     (champion,) = set(content(lake, "predictions")["model_version"].to_pylist())
     # A version that was registered before its process died stays, without a decision; it is not the champion.
     decided = content(lake, "promotions").to_pylist()
     assert len({one["decision_id"] for one in decided}) == len(decided)
     promoted = [one["challenger_version"] for one in decided if one["decision"] == "promoted"]
     assert promoted == [champion]
+
+    killed_at(lake, "created spark_catalog.booking_local.monitoring", "model-monitor")
+    watched = run(lake, "model-monitor")
+    assert watched.returncode == 0, watched.stderr
+    checks = content(lake, "monitoring").select(["checked_on", "check_name", "subject"]).to_pylist()
+    assert len({tuple(check.values()) for check in checks}) == len(checks) > 20
 
 
 def test_no_task_brings_to_the_driver_what_grows_with_the_table(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -91,3 +94,18 @@ def test_the_principal_is_the_operators_word_or_the_account(monkeypatch: pytest.
     assert base.principal() == "someone"
     monkeypatch.setattr(base.getpass, "getuser", lambda: (_ for _ in ()).throw(KeyError("no account")))
     assert base.principal() == "unknown"
+
+
+def test_what_is_imported_early_exists() -> None:
+    # A name that can't be imported is passed over without a word: the task itself is to fail then.
+    names = {name for task in cli.TASKS for name in task.slow_imports}
+    assert names
+    for name in names:
+        assert importlib.util.find_spec(name), name
+
+
+def test_the_command_line_starts_without_what_only_a_task_needs() -> None:
+    heavy = ("sklearn", "scipy", "mlflow", "pyspark", "matplotlib")
+    ask = f"import sys, booking_mlops.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
