@@ -167,6 +167,8 @@ def test_a_run_killed_at_any_moment_ends_where_an_undisturbed_one_does(
     assert final.returncode == 0, final.stderr
     for name in SAME:
         assert same(lake, name) == same(undisturbed[0], name), name
+    assert rows(lake, "bookings") + rows(lake, "bookings_rejected") == ROWS
+    assert rows(lake, "predictions") == rows(lake, "features") == rows(lake, "labels") == rows(lake, "bookings")
     (champion,) = set(content(lake, "predictions")["model_version"].to_pylist())
     # A version that was registered before its process died stays, without a decision; it is not the champion.
     decided = content(lake, "promotions").to_pylist()
