@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import json
 import sys
 import threading
@@ -80,6 +81,8 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     tasks = [task.from_arguments(arguments, settings[key]) for key, task in keys.items()]
 
     threading.Thread(target=_import_early, args=(tasks,)).start()
+    for task, following in itertools.pairwise(tasks):
+        task.while_spark_rests = following.warm_up
     results: list[tuple[Task[Any, Any], Result, float]] = []
     with _progress(len(tasks)) as bar, logging_redirect_tqdm():
         for task in tasks:

@@ -7,6 +7,9 @@
 GitHub's own part is stood in for and nothing else: checkout is the clean clone, artifacts are a folder, a masked value
 is masked, and the identity that a job with `id-token: write` asks for comes from local_workspace, which is also
 the Databricks workspace behind DATABRICKS_HOST. A step that prints a secret unmasked fails the run.
+
+The scenario `guide` is a reader of docs/databricks.md: each of its commands, in order, against an empty workspace. Host
+and token are filled in, and `Booking.csv` is made.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +83,10 @@ SCENARIOS = (
         refused="had no champion before version",
     ),
 )
+
+
+GUIDE = "guide"
+MADE_FILE = ".venv/bin/booking-mlops make-data --rows 12000 --out Booking.csv"
 
 
 class WorkflowError(Exception):
@@ -202,6 +209,32 @@ def condition(text: Any, contexts: Mapping[str, Any], status: str) -> bool:
     return holds and (bool(asks) or status == "success")
 
 
+def guide_steps(text: str, given: Collection[str]) -> list[str]:
+    """A script for each fence without a language in a Markdown guide, as if all were typed into one shell.
+
+    The exports of the variables `given` are left out.
+
+    Raises: WorkflowError when the guide does not export one of them.
+    """
+    steps, state, exported = [], [], set()
+    for language, fence in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if language:
+            continue
+        lines = []
+        for line in fence.splitlines():
+            name = line.removeprefix("export ").partition("=")[0]
+            if line.startswith("export ") and name in given:
+                exported.add(name)
+            else:
+                lines.append(line)
+        steps.append("\n".join([*state, *lines]))
+        state += [line for line in lines if line.startswith(("export ", "source "))]
+    missing = set(given) - exported
+    if missing:
+        raise WorkflowError(f"the guide does not export {', '.join(sorted(missing))}")
+    return steps
+
+
 def in_order(jobs: Mapping[str, Any]) -> list[str]:
     """Job names, each after those it needs."""
     ordered: list[str] = []
@@ -235,6 +268,11 @@ class Server:
             raise WorkflowError(f"local_workspace did not start; see {self._log.name}")
         self.token = (root / "token").read_text(encoding="utf-8").strip()
 
+    def variables(self) -> dict[str, str]:
+        """What leads `http://ENV.workspace.test` there."""
+        direct = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
+        return dict.fromkeys(("http_proxy", "HTTP_PROXY"), self.url) | direct
+
     def stop(self) -> None:
         """End it."""
         self._process.terminate()
@@ -250,6 +288,17 @@ class Runner:
         self.work = work
         self.done = set(done)
         self.server: Server | None = None
+
+    @contextmanager
+    def workspace(self, name: str) -> Iterator[None]:
+        """A new local_workspace to run scenarios against."""
+        root = self.work / name
+        root.mkdir()
+        self.server = Server(root)
+        try:
+            yield
+        finally:
+            self.server.stop()
 
     def run(self, scenario: Scenario) -> None:
         """Every job of the scenario's workflow.
@@ -287,8 +336,7 @@ class Runner:
         env = _machine_environment()
         if credentials:
             assert self.server is not None
-            env |= dict.fromkeys(("http_proxy", "HTTP_PROXY"), self.server.url)
-            env |= dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
+            env |= self.server.variables()
             if job.get("permissions", {}).get("id-token") == "write":
                 env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = self.server.token
                 asked = f"repository={REPOSITORY}&environment={environment}"
@@ -329,13 +377,32 @@ class Runner:
         if first_error:
             raise WorkflowError(first_error)
 
+    def guide(self) -> None:
+        """What a reader of docs/databricks.md types.
+
+        Raises: WorkflowError.
+        """
+        assert self.server is not None
+        print(f"== {GUIDE}", flush=True)
+        self._checkout()
+        given = {"DATABRICKS_HOST": "http://prod.workspace.test", "DATABRICKS_TOKEN": self.server.token}
+        env = _machine_environment() | self.server.variables() | given
+        steps = guide_steps((self.clone / "docs" / "databricks.md").read_text("utf-8"), given)
+        for command in (*steps[:1], MADE_FILE, *steps[1:]):
+            error = self._step(command, env, {self.server.token})
+            if error:
+                raise WorkflowError(f"{command}\n{error}")
+
+    def _checkout(self) -> None:
+        kept = [word for path in (".venv", ".venv-lint", "*.egg-info") for word in ("-e", path)]
+        subprocess.run(["git", "checkout", "-q", "--force", "."], cwd=self.clone, check=True)
+        subprocess.run(["git", "clean", "-qfdx", *kept], cwd=self.clone, check=True)
+
     def _action(self, step: Mapping[str, Any], contexts: Mapping[str, Any], artifacts: Path) -> None:
         name = str(step["uses"]).partition("@")[0]
         given = {key: fill(value, contexts) for key, value in step.get("with", {}).items()}
         if name == "actions/checkout":
-            kept = [word for path in (".venv", ".venv-lint", "*.egg-info") for word in ("-e", path)]
-            subprocess.run(["git", "checkout", "-q", "--force", "."], cwd=self.clone, check=True)
-            subprocess.run(["git", "clean", "-qfdx", *kept], cwd=self.clone, check=True)
+            self._checkout()
         elif name == "actions/upload-artifact":
             found = [path for line in given["path"].split() for path in sorted(self.clone.glob(line))]
             if not found and given.get("if-no-files-found") == "error":
@@ -388,9 +455,6 @@ def _machine_environment() -> dict[str, str]:
         **kept,
         "PATH": os.pathsep.join([str(base), *path]),
         "CI": "true",
-        # As in tests/conftest.py: small tables, queries that run once.
-        "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false "
-        "-Dspark.sql.codegen.factoryMode=NO_CODEGEN",
         "GITHUB_ACTIONS": "true",
         "GITHUB_REPOSITORY": REPOSITORY,
     }
@@ -442,25 +506,27 @@ def main() -> None:
     arguments = parser.parse_args()
     known = {scenario.name: scenario for scenario in SCENARIOS}
     if arguments.list:
-        print("\n".join(f"{scenario.name}: {scenario.workflow}" for scenario in SCENARIOS))
+        print("\n".join([*(f"{one.name}: {one.workflow}" for one in SCENARIOS), f"{GUIDE}: docs/databricks.md"]))
         return
-    unknown = [name for name in arguments.scenario if name not in known]
+    chosen = arguments.scenario or [*known, GUIDE]
+    unknown = [name for name in chosen if name not in known and name != GUIDE]
     if unknown:
-        parser.error(f"no scenario {', '.join(unknown)}; known: {', '.join(known)}")
+        parser.error(f"no scenario {', '.join(unknown)}; known: {', '.join(known)}, {GUIDE}")
     if subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, check=True).stdout:
         print("note: uncommitted changes are not part of the clean clone", file=sys.stderr)
     with clean_clone(arguments.venv) as (clone, work):
         runner = Runner(clone, work, arguments.already)
-        root = work / "workspace"
-        root.mkdir()
-        runner.server = Server(root)
         try:
-            for name in arguments.scenario or known:
-                _run(runner, known[name])
+            scenarios = [known[name] for name in chosen if name != GUIDE]
+            if scenarios:
+                with runner.workspace("workspace"):
+                    for scenario in scenarios:
+                        _run(runner, scenario)
+            if GUIDE in chosen:
+                with runner.workspace("empty"):
+                    runner.guide()
         except WorkflowError as error:
             sys.exit(f"error: {error}")
-        finally:
-            runner.server.stop()
     print("every workflow ran through")
 
 

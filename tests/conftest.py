@@ -25,13 +25,6 @@ from booking_mlops.io.spark import spark_session
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
 
-# On tables of a few thousand rows Spark spends most of its time on generating and compiling code that runs once.
-# Both ways of running a query give the same rows; the benchmarks run the other one.
-os.environ.setdefault(
-    "JDK_JAVA_OPTIONS",
-    "-XX:TieredStopAtLevel=1 -Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN",
-)
-
 ROOT = Path(__file__).resolve().parent.parent
 _number = itertools.count(1)
 
@@ -62,7 +55,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def spark(lake: Path) -> Iterator[Any]:
-    session = spark_session(this_machine(os.environ), {}, os.environ)
+    session = spark_session(this_machine(os.environ), {}, os.environ, small=True)
     yield session
     session.stop()
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,15 @@ class Machine:
     def artifacts(self) -> Path:
         """MLflow's artifacts on this machine."""
         return self.lake / "mlartifacts"
+
+    def table_bytes(self) -> int:
+        """Size of all the tables' data on this machine, older versions included."""
+        total = 0
+        for file in self.warehouse.glob("*.db/*/**/*.parquet"):
+            # Another process may have removed it.
+            with suppress(FileNotFoundError):
+                total += file.stat().st_size
+        return total
 
     def database(self, catalog: str, schema: str) -> str:
         """`catalog.schema` as this machine knows it.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,25 +15,35 @@ from booking_mlops.errors import RuntimeSetupError
 from booking_mlops.io.machine import Machine, delta_jars, find_java_home
 
 if TYPE_CHECKING:
+    from pyarrow import RecordBatch
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
 
-def _local_conf(machine: Machine, jars: list[Path]) -> dict[str, str]:
+SMALL = 16 * 2**20
+"""Bytes of input below which a laptop's Spark interprets its queries instead of compiling them."""
+
+# A query over a small table runs once: it is over before generated code, the work of Java's second compiler and a
+# second look at the plan have paid for themselves.
+_INTERPRETED = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
+_FIRST_COMPILER_ONLY = ("-XX:TieredStopAtLevel=1",)
+
+
+def _local_conf(machine: Machine, jars: list[Path], small: bool) -> dict[str, str]:
     cores = os.cpu_count() or 2
     log4j = Path(__file__).with_name("log4j2.properties")
     java = (
         f"-Dlog4j2.configurationFile={log4j.as_uri()}",
         "-XX:+UseParallelGC",
-        # Ten times the defaults: on a small table the second, costly compiler takes a core from the work and never pays
-        # it back; the loops over a large one get there all the same.
-        "-XX:Tier4InvocationThreshold=50000",
-        "-XX:Tier4MinInvocationThreshold=6000",
-        "-XX:Tier4CompileThreshold=150000",
-        "-XX:Tier4BackEdgeThreshold=400000",
+        *(_FIRST_COMPILER_ONLY if small else ()),
     )
     return {
+        **(_INTERPRETED if small else {}),
         "spark.master": "local[*]",
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
         "spark.driver.extraJavaOptions": " ".join(java),
@@ -64,10 +75,13 @@ _SESSION_CONF = {
 }
 
 
-def spark_session(machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str]) -> SparkSession:
+def spark_session(
+    machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str], *, small: bool = False
+) -> SparkSession:
     """The session to work with; the cluster's when there is one, a new or running local one otherwise.
 
     `conf` are further Spark settings; on a cluster only those that can change at run time take effect.
+    `small` says that less than `SMALL` bytes are read, for a local session that has to be started.
 
     Raises: RuntimeSetupError when Java or the Delta libraries are missing, or Spark does not start.
     """
@@ -80,7 +94,7 @@ def spark_session(machine: Machine, conf: Mapping[str, str], environ: Mapping[st
         session = SparkSession.builder.getOrCreate()
     else:
         running = SparkSession.getActiveSession()
-        session = running or _start_local(machine, conf, environ)
+        session = running or _start_local(machine, conf, environ, small)
     for key, value in {**_SESSION_CONF, **conf}.items():
         if session.conf.isModifiable(key) or key in _SESSION_CONF:
             session.conf.set(key, value)
@@ -89,7 +103,7 @@ def spark_session(machine: Machine, conf: Mapping[str, str], environ: Mapping[st
     return session
 
 
-def _start_local(machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str]) -> SparkSession:
+def _start_local(machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str], small: bool) -> SparkSession:
     from pyspark.sql import SparkSession
 
     java_home = find_java_home(environ)
@@ -98,13 +112,25 @@ def _start_local(machine: Machine, conf: Mapping[str, str], environ: Mapping[str
     # Spark's launcher looks at the variable before the setting, and would take the system's Python.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName("booking_mlops")
-    for key, value in {**_local_conf(machine, delta_jars(environ)), **conf}.items():
+    for key, value in {**_local_conf(machine, delta_jars(environ), small), **conf}.items():
         builder = builder.config(key, value)
     machine.warehouse.mkdir(parents=True, exist_ok=True)
     try:
         return builder.getOrCreate()
     except Exception as error:
         raise RuntimeSetupError(f"Spark does not start: {str(error).splitlines()[0]}") from error
+
+
+def start_workers(session: SparkSession, modules: Sequence[str]) -> None:
+    """Have Spark start a Python worker for each core, with `modules` imported: the next job finds them ready."""
+
+    def load(batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
+        for module in modules:
+            importlib.import_module(module)
+        yield from batches
+
+    cores = session.sparkContext.defaultParallelism
+    session.range(0, cores, 1, cores).mapInArrow(load, "id BIGINT").write.format("noop").mode("overwrite").save()
 
 
 def register_tables(session: SparkSession, machine: Machine) -> None:

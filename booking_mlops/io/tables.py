@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from booking_mlops.errors import MissingTable, WriteFailed
 
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INDEXED_COLUMNS = "delta.dataSkippingNumIndexedCols"
+
+T = TypeVar("T")
+
+
+def at_once(*actions: Callable[[], T]) -> list[T]:
+    """What each action returns. They run side by side: one plans its write while another's rows are written.
+
+    All are waited for; then the first one's error goes up.
+    """
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return [future.result() for future in [pool.submit(action) for action in actions]]
 
 
 class Lake:
@@ -61,12 +74,24 @@ class Lake:
             lines.append(f"CONSTRAINT `{table}_pk` PRIMARY KEY ({', '.join(primary_key)})")
         partitions = f" PARTITIONED BY ({', '.join(partition_by)})" if partition_by else ""
         pairs = ", ".join(f"{_literal(key)} = {_literal(value)}" for key, value in (properties or {}).items())
-        with self._writing(table):
-            self._spark.sql(
-                f"CREATE TABLE IF NOT EXISTS {self.full_name(table)} ({', '.join(lines)}) "
-                f"USING DELTA{partitions} COMMENT {_literal(comment)}{f' TBLPROPERTIES ({pairs})' if pairs else ''}"
-            )
+        self._create(
+            table,
+            f"CREATE TABLE IF NOT EXISTS {self.full_name(table)} ({', '.join(lines)}) "
+            f"USING DELTA{partitions} COMMENT {_literal(comment)}{f' TBLPROPERTIES ({pairs})' if pairs else ''}",
+        )
         log.info("created %s", self.full_name(table))
+
+    def _create(self, table: str, statement: str) -> None:
+        for wait in (0.5, 1.0, 2.0, 0.0):
+            try:
+                with self._writing(table):
+                    self._spark.sql(statement)
+                return
+            except WriteFailed as error:
+                if not wait or not _is_being_created(error.__cause__):
+                    raise
+                # By another run, which is about to commit; then the statement finds the table.
+                time.sleep(wait)
 
     def _add_missing_columns(self, table: str, columns: Sequence[tuple[str, str, str, bool]]) -> None:
         """A column this release knows and the table does not: a newer release, or somebody dropped it."""
@@ -196,6 +221,11 @@ class Lake:
 def _is_conflict(error: BaseException | None) -> bool:
     """Whether Delta refused because somebody else committed first."""
     return "Concurrent" in _text(error) or "DELTA_CONCURRENT" in _text(error) or "ProtocolChanged" in _text(error)
+
+
+def _is_being_created(error: BaseException | None) -> bool:
+    """Whether somebody else is creating the same table right now."""
+    return _is_conflict(error) or "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION" in _text(error)
 
 
 def root_cause(error: BaseException) -> str:

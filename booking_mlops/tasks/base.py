@@ -20,11 +20,11 @@ from booking_mlops.core.schema import Table
 from booking_mlops.errors import BookingMlopsError
 from booking_mlops.io.machine import Machine, this_machine
 from booking_mlops.io.registry import Registry
-from booking_mlops.io.spark import spark_session
+from booking_mlops.io.spark import SMALL, spark_session
 from booking_mlops.io.tables import INDEXED_COLUMNS, Lake
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 ConfigT = TypeVar("ConfigT")
 ResultT = TypeVar("ResultT", bound="Result")
@@ -63,6 +63,8 @@ class Task(ABC, Generic[ConfigT, ResultT]):
         self.clock = clock
         self.log = logging.getLogger(f"booking_mlops.{self.key()}")
         self._given_spark = spark
+        self.while_spark_rests: Callable[[], None] = lambda: None
+        """Called by a task that will keep itself busy without Spark for a while; returns at once."""
 
     @classmethod
     def key(cls) -> str:
@@ -72,6 +74,9 @@ class Task(ABC, Generic[ConfigT, ResultT]):
     @abstractmethod
     def run(self) -> ResultT:
         """Do the work."""
+
+    def warm_up(self) -> None:
+        """Start what the task will wait for, and return at once: an earlier task leaves Spark alone for a while."""
 
     @property
     def env(self) -> EnvConfig:
@@ -86,7 +91,14 @@ class Task(ABC, Generic[ConfigT, ResultT]):
     @cached_property
     def spark(self) -> SparkSession:
         """The Spark session, started on first use."""
-        return self._given_spark or spark_session(self.machine, self.env.spark_conf, os.environ)
+        if self._given_spark is not None:
+            return self._given_spark
+        small = not self.machine.on_cluster and self.bytes_to_read() < SMALL
+        return spark_session(self.machine, self.env.spark_conf, os.environ, small=small)
+
+    def bytes_to_read(self) -> int:
+        """At most how much the task reads, on a laptop."""
+        return self.machine.table_bytes()
 
     @cached_property
     def lake(self) -> Lake:
@@ -120,6 +132,19 @@ class Task(ABC, Generic[ConfigT, ResultT]):
             # A laptop's catalog has no keys, whatever its name.
             primary_key=table.key if self.in_unity_catalog and self.machine.on_cluster else (),
         )
+
+    def write_once(self, table: Table, frame: DataFrame, fingerprint: str, *, where: str = "true") -> bool:
+        """Put `frame` in the place of the rows that meet `where`, and create the table when it is not there.
+
+        False when its last write stands for `fingerprint` already: then nothing is written.
+        """
+        if self.lake.fingerprint(table.name) == fingerprint:
+            self.log.info("%s is up to date", table.name)
+            return False
+        self.ensure_table(table)
+        self.log.info("writing %s", table.name)
+        self.lake.replace(table.name, frame, where=where, fingerprint=fingerprint)
+        return True
 
     @staticmethod
     def add_shared_arguments(parser: argparse.ArgumentParser) -> None:

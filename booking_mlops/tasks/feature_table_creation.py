@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from booking_mlops.config.model import FeatureTableCreationConfig
 from booking_mlops.core.features import feature_key_sql, feature_select, label_select, sample_sql
-from booking_mlops.core.schema import BOOKINGS, FEATURE_TABLE, LABELS
+from booking_mlops.core.schema import BOOKINGS, FEATURE_TABLE, LABELS, Table
 from booking_mlops.errors import DataQualityError
+from booking_mlops.io.tables import at_once
 from booking_mlops.tasks.base import Result, Task
 
 
@@ -46,16 +48,12 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
         if sampling < 1.0:
             chosen = bookings.selectExpr("*", feature_key_sql())
             bookings = chosen.where(sample_sql(sampling, "environment")).drop("feature_key")
-        written = False
-        for table, columns in ((FEATURE_TABLE, feature_select()), (LABELS, label_select())):
+
+        def create(table: Table, columns: Sequence[str]) -> bool:
             fingerprint = hashlib.sha256(repr((version, sampling, columns)).encode()).hexdigest()
-            self.ensure_table(table)
-            if self.lake.fingerprint(table.name) == fingerprint:
-                self.log.info("%s stands for bookings version %d already", table.name, version)
-                continue
-            self.log.info("writing %s from bookings version %d", table.name, version)
-            self.lake.replace(table.name, bookings.selectExpr(*columns), fingerprint=fingerprint)
-            written = True
+            return self.write_once(table, bookings.selectExpr(*columns), fingerprint)
+
+        written = any(at_once(lambda: create(FEATURE_TABLE, feature_select()), lambda: create(LABELS, label_select())))
         rows = self.lake.read(FEATURE_TABLE.name).count()
         if rows == 0:
             raise DataQualityError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from booking_mlops.core.pipeline import cancellation_probability
 from booking_mlops.core.schema import FEATURE_TABLE, PREDICTIONS
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.registry import Version
+from booking_mlops.io.spark import start_workers
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.drift import drift_findings, read_sides
 
@@ -56,6 +59,17 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
     name = "model-inference-batch"
     config_type = ModelInferenceBatchConfig
     help = "Score the feature table with the champion and write the predictions."
+
+    def warm_up(self) -> None:
+        """See `Task`."""
+        session = self.spark
+
+        def start() -> None:
+            # Scoring starts its own when there are none.
+            with suppress(Exception):
+                start_workers(session, ("sklearn.compose", "sklearn.ensemble", "booking_mlops.core.pipeline"))
+
+        threading.Thread(target=start, daemon=True).start()
 
     def run(self) -> ModelInferenceBatchResult:
         """See `Task`."""

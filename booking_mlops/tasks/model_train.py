@@ -135,6 +135,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
     slow_imports = (
         *("sklearn.compose", "sklearn.ensemble", "sklearn.inspection", "sklearn.metrics"),
         *("mlflow.sklearn", "mlflow.models", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+        *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
     )
     config_type = ModelTrainConfig
     help = "Train a random forest, register it, and promote it when it beats the champion."
@@ -149,6 +150,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         self.log.info(
             "training on %s rows, holding out %s distinct bookings", f"{len(data.train):,}", f"{len(data.holdout):,}"
         )
+        self.while_spark_rests()
         model = self.fit(data.train)
         probabilities = self._score(model, data.holdout)
         metrics = evaluate(data.labels, probabilities)
@@ -224,9 +226,10 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             )
         labels = self.lake.read(LABELS.name, labels_version)
         joined = features.join(labels.select("booking_id", LABEL), "booking_id")
-        total = joined.count()
         limit = self.config.max_training_rows
-        if total > limit:
+        # Delta knows how many features there are; how many of them have a label takes a join.
+        total = features.count()
+        if total > limit and (total := joined.count()) > limit:
             self.log.info("sampling about %s of %s rows", f"{limit:,}", f"{total:,}")
             joined = joined.where(sample_sql(limit / total, "training"))
         described = [

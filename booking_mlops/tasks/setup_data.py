@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,15 @@ from booking_mlops.core import made_data
 from booking_mlops.core.quality import check_header, check_ranges_known, raw_name, reason_sql, value_sql
 from booking_mlops.core.schema import BOOKINGS, CSV_COLUMNS, CSV_HEADER, REJECTED
 from booking_mlops.errors import DataQualityError
-from booking_mlops.io.tables import root_cause
+from booking_mlops.io.tables import at_once, root_cause
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.permissions import apply_schema_permissions
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+
+_BYTES_IN_A_LINE = 100
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,13 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
     config_type = SetupDataConfig
     help = "Check Booking.csv and bring it into the lake; makes data when there is no file."
 
+    def bytes_to_read(self) -> int:
+        """See `Task`."""
+        path = self.config.source_csv
+        if path is None or not Path(path).expanduser().is_file():
+            return self.config.made_rows * _BYTES_IN_A_LINE
+        return Path(path).expanduser().stat().st_size
+
     def run(self) -> SetupDataResult:
         """See `Task`."""
         from py4j.protocol import Py4JJavaError
@@ -74,45 +86,41 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
     def _ingest(self, source: str, made: bool, lines: DataFrame) -> SetupDataResult:
         from pyspark.sql import functions as F
 
-        counts = lines.agg(
-            F.count("*").alias("read"),
-            F.count(F.expr("CASE WHEN reason <> '' THEN 1 END")).alias("rejected"),
-            F.coalesce(F.expr("bit_xor(xxhash64(line, raw_row))"), F.lit(0)).alias("content"),
-        ).first()
-        assert counts is not None, "an aggregate always has a row"
-        read, rejected = int(counts["read"]), int(counts["rejected"])
+        # The kind of problem: without the value or the line, which differ from row to row. Good rows have none.
+        kind = "regexp_replace(reason, ' ?\"[^\"]*\"|, first on line [0-9]+', '') AS kind"
+        kinds = (
+            lines.selectExpr(kind, "xxhash64(line, raw_row) AS hash")
+            .groupBy("kind")
+            .agg(F.count("*").alias("rows"), F.expr("bit_xor(hash)").alias("content"))
+            .collect()
+        )
+        read = sum(row["rows"] for row in kinds)
+        bad = sorted((row for row in kinds if row["kind"]), key=lambda row: (-row["rows"], row["kind"]))
+        rejected = sum(row["rows"] for row in bad)
         name = source.rsplit("/", 1)[-1]
         if read == 0:
             raise DataQualityError(f"{source}: no rows below the header; nothing was written")
-        reasons = {
-            row["kind"]: int(row["count"])
-            for row in lines.where("reason <> ''")
-            # The kind of problem: without the value or the line, which differ from row to row.
-            .selectExpr("regexp_replace(reason, ' ?\"[^\"]*\"|, first on line [0-9]+', '') AS kind")
-            .groupBy("kind")
-            .count()
-            .orderBy(F.desc("count"), "kind")
-            .limit(10)
-            .collect()
-        }
+        reasons = {row["kind"]: row["rows"] for row in bad[:10]}
         if rejected / read > self.config.max_rejected_share:
             worst = "; ".join(f"{count:,} × {reason}" for reason, count in list(reasons.items())[:3])
             raise DataQualityError(
                 f"{source}: {rejected:,} of {read:,} rows are bad ({rejected / read:.1%}, limit "
                 f"{self.config.max_rejected_share:.1%}); nothing was written. Most often: {worst}"
             )
-        content = f"{read}-{int(counts['content']) & (2**64 - 1):016x}"
-        rules = hashlib.sha256(repr((sorted(self.config.ranges.items()),)).encode()).hexdigest()[:16]
-        fingerprint = f"{content}-{rules}"
-        self.ensure_table(REJECTED)
-        self.ensure_table(BOOKINGS)
-        written = self.lake.fingerprint(BOOKINGS.name) != fingerprint
-        if written:
-            self.log.info("writing %s rejected rows and %s bookings", f"{rejected:,}", f"{read - rejected:,}")
-            self._write_rejected(lines, name, content)
-            self.lake.replace(BOOKINGS.name, lines.where("reason = ''"), fingerprint=fingerprint)
-        else:
-            self.log.info("bookings hold this file already")
+        content = f"{read}-{functools.reduce(operator.xor, (row['content'] for row in kinds)) & (2**64 - 1):016x}"
+        # A table that a release gave a new column is written again, and so is one under other ranges.
+        rules = repr((sorted(self.config.ranges.items()), [column.name for column in BOOKINGS.columns]))
+        fingerprint = f"{content}-{hashlib.sha256(rules.encode()).hexdigest()[:16]}"
+        bookings = lines.where("reason = ''")
+        # Only this file's rejected rows are replaced: what earlier files had rejected stays.
+        of_this_file = f"source_fingerprint = '{content}'"
+        rejects = self._rejected(lines, name, content)
+        written = any(
+            at_once(
+                lambda: self.write_once(REJECTED, rejects, fingerprint, where=of_this_file),
+                lambda: self.write_once(BOOKINGS, bookings, fingerprint),
+            )
+        )
         apply_schema_permissions(self)
         return SetupDataResult(
             source=source,
@@ -125,10 +133,10 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             written=written,
         )
 
-    def _write_rejected(self, lines: DataFrame, name: str, content: str) -> None:
+    def _rejected(self, lines: DataFrame, name: str, content: str) -> DataFrame:
         from pyspark.sql import functions as F
 
-        rows = lines.where("reason <> ''").select(
+        return lines.where("reason <> ''").select(
             F.lit(name).alias("source_file"),
             F.lit(content).alias("source_fingerprint"),
             F.col("line").alias("source_line"),
@@ -136,8 +144,6 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             "raw_row",
             F.lit(self.clock()).cast("timestamp").alias("rejected_at"),
         )
-        # Only this file's rows are replaced: what earlier files had rejected stays.
-        self.lake.replace(REJECTED.name, rows, where=f"source_fingerprint = '{content}'")
 
     def _source(self) -> tuple[str, bool, DataFrame]:
         """Name of the source, whether it is made data, and its lines as column `value`, in order."""
@@ -168,15 +174,14 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         from pyspark.sql import Window
         from pyspark.sql import functions as F
 
-        first = text.first()
-        if first is None:
+        numbered, header = _with_line_numbers(text)
+        if header is None:
             raise DataQualityError(f"{source}: the file is empty; nothing was written")
-        check_header(first["value"], source)
+        check_header(header, source)
         names = [column.name for column in CSV_COLUMNS]
         fields = ", ".join(f"`{name}` STRING" for name in (*map(raw_name, CSV_COLUMNS), "_cut"))
         parsed = (
-            _with_line_numbers(text)
-            .where("line > 1 AND trim(raw_row) <> ''")
+            numbered.where("line > 1 AND trim(raw_row) <> ''")
             .withColumn("fields", F.from_csv("raw_row", fields, {"columnNameOfCorruptRecord": "_cut"}))
             .select("line", "raw_row", "fields.*")
         )
@@ -197,25 +202,24 @@ def _spark_path(path: str) -> str:
     return Path(path).expanduser().resolve().as_uri()
 
 
-def _with_line_numbers(text: DataFrame) -> DataFrame:
-    """Columns line (1 for the file's first line) and raw_row.
+def _with_line_numbers(text: DataFrame) -> tuple[DataFrame, str | None]:
+    """Columns line (1 for the file's first line) and raw_row; and the first line, None when there is none.
 
     A row's position within its partition comes from its id; the rows of earlier partitions are added.
     """
     from pyspark.sql import functions as F
 
+    # The id is the partition in the upper bits and the position in the lower 33.
+    part, position = "shiftright(_id, 33)", "(_id & 8589934591)"
     placed = text.withColumnRenamed("value", "raw_row").withColumn("_id", F.monotonically_increasing_id())
-    per_partition = {
-        int(row["part"]): int(row["count"])
-        for row in placed.groupBy(F.shiftright("_id", 33).alias("part")).count().collect()
-    }
-    before, offsets = 0, {}
-    for part in sorted(per_partition):
-        offsets[part] = before
-        before += per_partition[part]
-    cases = " ".join(f"WHEN {part} THEN {offset}" for part, offset in offsets.items())
-    return placed.selectExpr(
-        # The id is the partition in the upper bits and the position in the lower 33.
-        f"(_id & 8589934591) + CASE shiftright(_id, 33) {cases} END + 1 AS line",
-        "raw_row",
-    )
+    # A list of one: other aggregates of text make Spark sort the rows.
+    first = f"collect_list(CASE WHEN {position} = 0 THEN raw_row END)[0] AS first"
+    parts = placed.groupBy(F.expr(part).alias("part")).agg(F.count("*").alias("rows"), F.expr(first)).collect()
+    before, cases = 0, []
+    for row in sorted(parts, key=lambda row: row["part"]):
+        cases.append(f"WHEN {row['part']} THEN {before}")
+        before += row["rows"]
+    if not parts:
+        return placed, None
+    lines = placed.selectExpr(f"{position} + CASE {part} {' '.join(cases)} END + 1 AS line", "raw_row")
+    return lines, min(parts, key=lambda row: row["part"])["first"]

@@ -126,6 +126,18 @@ def test_everything_runs_twice_without_the_machines_java_and_the_second_run_chan
     assert 0.88 < float(auc[1]) < 0.95
 
 
+@pytest.mark.xdist_group("undisturbed")
+def test_compiled_queries_give_what_interpreted_ones_do(
+    tmp_path: Path, undisturbed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    # A small lake is interpreted; a large one, and every cluster, compiles.
+    compiled = "env.spark_conf={spark.sql.codegen.wholeStage: 'true', spark.sql.codegen.factoryMode: CODEGEN_ONLY}"
+    done = run(tmp_path / "lake", "run", *SMALL, "--set", compiled)
+    assert done.returncode == 0, done.stderr
+    for name in SAME:
+        assert same(tmp_path / "lake", name) == same(undisturbed[0], name), name
+
+
 def killed_at(lake: Path, marker: str, *arguments: str) -> None:
     """Start the program and kill it, its JVM and its workers, shortly after it has logged `marker`."""
     with subprocess.Popen(

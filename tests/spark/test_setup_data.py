@@ -130,6 +130,23 @@ def test_a_second_run_writes_nothing_and_another_file_replaces_the_bookings_but_
     assert len(rejected(spark, environment)) == 1
 
 
+def test_rejected_rows_that_a_killed_run_did_not_write_are_written_by_the_next_one(
+    spark: Any, environment: Environment, tmp_path: Path, booking_mlops: Cli
+) -> None:
+    csv = tmp_path / "Booking.csv"
+    lines = write_bookings(csv, 100)
+    csv.write_text("\n".join([*lines, row(repeated="9")]), encoding="utf-8")
+    ingest(booking_mlops, environment, csv)
+    before = rejected(spark, environment)
+    spark.sql(f"DELETE FROM {environment.table('bookings_rejected')}")
+    again = ingest(booking_mlops, environment, csv)
+    assert "version 1" in again.out  # the bookings were there already
+    after = rejected(spark, environment)
+    assert [(one["source_line"], one["raw_row"]) for one in after] == [
+        (one["source_line"], one["raw_row"]) for one in before
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,8 @@ import pytest
 
 from booking_mlops.core.schema import FEATURE_TABLE, PROMOTIONS
 from booking_mlops.errors import DataQualityError, WriteFailed
+from booking_mlops.io.spark import start_workers
+from booking_mlops.io.tables import at_once
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain
@@ -18,7 +24,7 @@ from tests.conftest import HEADER, Environment, write_bookings
 from tests.spark.conftest import FORTY, make_task, registry_of
 
 
-def at_once(*tasks: Any) -> list[Any]:
+def side_by_side(*tasks: Any) -> list[Any]:
     """Run the tasks at the same time. Returns their results, or what they raised."""
     ready, results = threading.Barrier(len(tasks)), [None] * len(tasks)
 
@@ -39,10 +45,10 @@ def at_once(*tasks: Any) -> list[Any]:
 
 def test_two_scorings_at_once_leave_each_booking_scored_once(spark: Any, good: Environment) -> None:
     unchecked = "drift.policy=skip"
-    results = at_once(*[make_task(ModelInferenceBatch, spark, good, unchecked, day=20) for _ in range(2)])
+    results = side_by_side(*[make_task(ModelInferenceBatch, spark, good, unchecked, day=20) for _ in range(2)])
     failed = [result for result in results if isinstance(result, Exception)]
     assert len(failed) < 2, failed
-    assert all(isinstance(error, WriteFailed) and "run this one again" in str(error) for error in failed)
+    assert all(isinstance(error, WriteFailed) and "run this one again" in str(error) for error in failed), failed
     scored = spark.table(good.table("predictions")).where("scored_on = DATE'2026-03-20'")
     assert (
         scored.count() == scored.select("booking_id").distinct().count() == spark.table(good.table("features")).count()
@@ -61,7 +67,7 @@ def test_two_first_trainings_at_once_end_with_one_champion_and_the_history_says_
     for task in tasks:
         record = task._record
         task._record = lambda trained, record=record: _locked(lock, record, trained)
-    results = at_once(*tasks)
+    results = side_by_side(*tasks)
     assert not [result for result in results if isinstance(result, Exception)], results
     decided = spark.table(featured.table("promotions")).toPandas()
     assert sorted(decided["challenger_version"]) == [1, 2]
@@ -146,3 +152,35 @@ def test_a_damaged_file_is_refused_and_the_tables_are_as_they_were(
     with pytest.raises(DataQualityError, match=message):
         make_task(SetupData, spark, environment, f"source_csv={bad}").run()
     assert spark.table(environment.table("bookings")).count() == before
+
+
+def test_of_two_writes_at_once_the_failure_goes_up_when_both_have_ended() -> None:
+    ended: list[str] = []
+
+    def fail() -> None:
+        raise WriteFailed("the first")
+
+    def take_long() -> None:
+        time.sleep(0.2)
+        ended.append("the second")
+
+    with pytest.raises(WriteFailed, match="the first"):
+        at_once(fail, take_long)
+    assert ended == ["the second"]
+    assert at_once(lambda: 1, lambda: 2) == [1, 2]
+
+
+def test_workers_are_there_with_their_modules_before_the_first_row(spark: Any) -> None:
+    def imported(batches: Iterator[Any]) -> Iterator[Any]:
+        import pyarrow as pa
+
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"worker": [os.getpid()], "imported": ["wave" in sys.modules]})
+
+    def workers() -> list[Any]:
+        frame = spark.range(0, 2, 1, 2).mapInArrow(imported, "worker BIGINT, imported BOOLEAN")
+        return list(frame.collect())
+
+    assert not any(worker["imported"] for worker in workers())
+    start_workers(spark, ["wave"])
+    assert all(worker["imported"] for worker in workers())

@@ -48,6 +48,20 @@ def test_the_lake_and_the_cluster_are_read_from_the_environment(tmp_path: Path) 
     assert this_machine({"DATABRICKS_RUNTIME_VERSION": "15.4"}).on_cluster
 
 
+def test_the_size_of_the_tables_is_that_of_their_data(tmp_path: Path) -> None:
+    machine = Machine(on_cluster=False, lake=tmp_path)
+    assert machine.table_bytes() == 0
+    for name, size in (
+        ("one.db/a/part.parquet", 10),
+        ("one.db/b/day=1/part.parquet", 5),
+        ("one.db/a/_delta_log/0.json", 3),
+    ):
+        file = tmp_path / "warehouse" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * size)
+    assert machine.table_bytes() == 15
+
+
 @pytest.mark.parametrize(
     ("on_cluster", "catalog", "expected"),
     [

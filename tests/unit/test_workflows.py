@@ -136,3 +136,31 @@ def test_a_pull_request_gets_names_of_its_own(tmp_path: Path, monkeypatch: pytes
     assert "staging-integration-test" not in names
     with pytest.raises(SystemExit, match="is there 0 times, not once"):
         pull_request.isolate(12)
+
+
+GUIDE = """
+```
+source .venv/bin/activate
+```
+
+```sql
+CREATE CATALOG dev;
+```
+
+```
+export HOST=…
+dbx deploy
+```
+"""
+
+
+def test_a_guide_is_typed_into_one_shell_with_what_it_exports_filled_in() -> None:
+    assert workflows.guide_steps(GUIDE, ["HOST"]) == [
+        "source .venv/bin/activate",
+        "source .venv/bin/activate\ndbx deploy",
+    ]
+
+
+def test_a_guide_that_forgets_an_export_is_an_error() -> None:
+    with pytest.raises(workflows.WorkflowError, match="does not export TOKEN"):
+        workflows.guide_steps(GUIDE, ["HOST", "TOKEN"])
