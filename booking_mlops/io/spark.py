@@ -32,6 +32,14 @@ _INTERPRETED = {
     "spark.sql.adaptive.enabled": "false",
 }
 _FIRST_COMPILER_ONLY = ("-XX:TieredStopAtLevel=1",)
+# Ten times the defaults: most of what a start compiles never pays it back, and the loops over a large table get there
+# all the same.
+_SECOND_COMPILER_LATER = (
+    "-XX:Tier4InvocationThreshold=50000",
+    "-XX:Tier4MinInvocationThreshold=6000",
+    "-XX:Tier4CompileThreshold=150000",
+    "-XX:Tier4BackEdgeThreshold=400000",
+)
 
 
 def _local_conf(machine: Machine, jars: list[Path], small: bool) -> dict[str, str]:
@@ -40,7 +48,7 @@ def _local_conf(machine: Machine, jars: list[Path], small: bool) -> dict[str, st
     java = (
         f"-Dlog4j2.configurationFile={log4j.as_uri()}",
         "-XX:+UseParallelGC",
-        *(_FIRST_COMPILER_ONLY if small else ()),
+        *(_FIRST_COMPILER_ONLY if small else _SECOND_COMPILER_LATER),
     )
     return {
         **(_INTERPRETED if small else {}),
