@@ -226,10 +226,9 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             )
         labels = self.lake.read(LABELS.name, labels_version)
         joined = features.join(labels.select("booking_id", LABEL), "booking_id")
+        total = joined.count()
         limit = self.config.max_training_rows
-        # Delta knows how many features there are; how many of them have a label takes a join.
-        total = features.count()
-        if total > limit and (total := joined.count()) > limit:
+        if total > limit:
             self.log.info("sampling about %s of %s rows", f"{limit:,}", f"{total:,}")
             joined = joined.where(sample_sql(limit / total, "training"))
         described = [
