@@ -421,7 +421,7 @@ class Runner:
 
     def _step(self, command: str, env: Mapping[str, str], secrets: set[str]) -> str:
         """Run one step as GitHub's bash does. Returns '' or what went wrong."""
-        shown = " ".join(command.split())
+        shown = command.strip().replace("\n", "\n   ")
         start = time.monotonic()
         process = subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command],

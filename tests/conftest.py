@@ -55,7 +55,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def spark(lake: Path) -> Iterator[Any]:
-    session = spark_session(this_machine(os.environ), {}, os.environ, small=True)
+    session = spark_session(this_machine(os.environ), {}, os.environ, lambda: 0)
     yield session
     session.stop()
 

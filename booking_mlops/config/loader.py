@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -131,7 +132,9 @@ def _number(value: Any) -> Any:
 
 
 def _type_name(hint: Any) -> str:
-    names = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_type_name, typing.get_args(hint)))
+    names = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "NoneType": "empty"}
     name = getattr(hint, "__name__", str(hint))
     return names.get(name, str(hint).replace("typing.", "").replace("collections.abc.", ""))
 

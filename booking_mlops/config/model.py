@@ -76,7 +76,7 @@ class EnvConfig:
     registry_uri: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     permissions: Permissions = field(default_factory=Permissions)
-    spark_conf: Mapping[str, str] = field(default_factory=dict)
+    spark_conf: Mapping[str, str | bool | int | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("catalog", "schema"):

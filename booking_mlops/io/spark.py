@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,12 +84,15 @@ _SESSION_CONF = {
 
 
 def spark_session(
-    machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str], *, small: bool = False
+    machine: Machine,
+    conf: Mapping[str, str | bool | int | float],
+    environ: Mapping[str, str],
+    bytes_to_read: Callable[[], int],
 ) -> SparkSession:
     """The session to work with; the cluster's when there is one, a new or running local one otherwise.
 
     `conf` are further Spark settings; on a cluster only those that can change at run time take effect.
-    `small` says that less than `SMALL` bytes are read, for a local session that has to be started.
+    `bytes_to_read` is asked when a local session has to be started: below `SMALL` it is set up for that.
 
     Raises: RuntimeSetupError when Java or the Delta libraries are missing, or Spark does not start.
     """
@@ -98,17 +101,22 @@ def spark_session(
     except ImportError:
         raise RuntimeSetupError("pyspark is not installed: pip install 'booking_mlops[local]'") from None
 
+    settings = {key: _as_text(value) for key, value in conf.items()}
     if machine.on_cluster:
         session = SparkSession.builder.getOrCreate()
     else:
         running = SparkSession.getActiveSession()
-        session = running or _start_local(machine, conf, environ, small)
-    for key, value in {**_SESSION_CONF, **conf}.items():
+        session = running or _start_local(machine, settings, environ, bytes_to_read() < SMALL)
+    for key, value in {**_SESSION_CONF, **settings}.items():
         if session.conf.isModifiable(key) or key in _SESSION_CONF:
             session.conf.set(key, value)
     if not machine.on_cluster:
         register_tables(session, machine)
     return session
+
+
+def _as_text(value: str | bool | int | float) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _start_local(machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str], small: bool) -> SparkSession:

@@ -20,7 +20,7 @@ from booking_mlops.core.schema import Table
 from booking_mlops.errors import BookingMlopsError
 from booking_mlops.io.machine import Machine, this_machine
 from booking_mlops.io.registry import Registry
-from booking_mlops.io.spark import SMALL, spark_session
+from booking_mlops.io.spark import spark_session
 from booking_mlops.io.tables import INDEXED_COLUMNS, Lake
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Task(ABC, Generic[ConfigT, ResultT]):
         """The Spark session, started on first use."""
         if self._given_spark is not None:
             return self._given_spark
-        small = not self.machine.on_cluster and self.bytes_to_read() < SMALL
-        return spark_session(self.machine, self.env.spark_conf, os.environ, small=small)
+        return spark_session(self.machine, self.env.spark_conf, os.environ, self.bytes_to_read)
 
     def bytes_to_read(self) -> int:
         """At most how much the task reads, on a laptop."""

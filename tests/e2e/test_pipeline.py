@@ -131,7 +131,10 @@ def test_compiled_queries_give_what_interpreted_ones_do(
     tmp_path: Path, undisturbed: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
     # A small lake is interpreted; a large one, and every cluster, compiles.
-    compiled = "env.spark_conf={spark.sql.codegen.wholeStage: 'true', spark.sql.codegen.factoryMode: CODEGEN_ONLY}"
+    compiled = (
+        "env.spark_conf={spark.sql.codegen.wholeStage: true, spark.sql.codegen.factoryMode: CODEGEN_ONLY, "
+        "spark.sql.adaptive.enabled: true}"
+    )
     done = run(tmp_path / "lake", "run", *SMALL, "--set", compiled)
     assert done.returncode == 0, done.stderr
     for name in SAME:

@@ -134,6 +134,17 @@ def test_whole_numbers_are_accepted_for_fractions_and_lists_for_tuples() -> None
     assert isinstance(config.env, EnvConfig)
 
 
+def test_spark_settings_are_written_as_yaml_has_them() -> None:
+    env = {"environment": "e", "catalog": "c", "schema": "s", "experiment": "x", "model_name": "m"}
+    conf = {"a": True, "b": 3, "c": 0.5, "d": "3g"}
+    config = build(SetupDataConfig, {"env": {**env, "spark_conf": conf}}, "here")
+    assert [(value, type(value)) for value in config.env.spark_conf.values()] == [
+        (True, bool), (3, int), (0.5, float), ("3g", str)
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"'env\.spark_conf' must be .*found dict"):
+        build(SetupDataConfig, {"env": {**env, "spark_conf": {"a": {"b": 1}}}}, "here")
+
+
 TREES = st.recursive(
     st.integers() | st.text(max_size=3),
     lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
