@@ -146,11 +146,14 @@ def permutation_importance(
     model: Any, inputs: pd.DataFrame, labels: npt.NDArray[Any], *, seed: int, repeats: int = 2
 ) -> dict[str, float]:
     """ROC AUC a model loses when one feature is shuffled (Breiman, 2001, on unseen rows)."""
+    import joblib
     from sklearn.inspection import permutation_importance as measure
     from sklearn.metrics import roc_auc_score
 
     def auc(model: Any, rows: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
         return float(roc_auc_score(truth, cancellation_probability(model, rows)))
 
-    found = measure(model, inputs, labels, scoring=auc, n_repeats=repeats, random_state=seed)
+    # Trees let go of Python's lock while they are walked, and the model need not be copied to other processes.
+    with joblib.parallel_backend("threading"):
+        found = measure(model, inputs, labels, scoring=auc, n_repeats=repeats, random_state=seed, n_jobs=-1)
     return {str(name): float(value) for name, value in zip(inputs.columns, found.importances_mean, strict=True)}
