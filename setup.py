@@ -34,6 +34,7 @@ REQUIRES = [
     "dacite>=1.8,<2",
     "databricks-sdk>=0.20",
     "jinja2>=3",
+    "joblib>=1.2,<2",
     "matplotlib>=3.7",
     "mlflow>=2.13,<3",
     "numpy>=1.23",

@@ -287,7 +287,7 @@ def whole_run(work: Path) -> None:
     """The whole local run against Spark's own start."""
     csv = work / f"{SMALL}.csv"
     starts, runs = [], []
-    for number in range(2):
+    for number in range(3):
         _, seconds, _ = child("start", csv, work / f"start-{number}")
         starts.append(seconds)
         print("… run", file=sys.stderr, flush=True)

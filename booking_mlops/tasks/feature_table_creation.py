@@ -54,7 +54,11 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
             return self.write_once(table, bookings.selectExpr(*columns), fingerprint)
 
         written = any(at_once(lambda: create(FEATURE_TABLE, feature_select()), lambda: create(LABELS, label_select())))
-        rows = self.lake.read(FEATURE_TABLE.name).count()
+        rows, features_version, labels_version = at_once(
+            self.lake.read(FEATURE_TABLE.name).count,
+            lambda: self.lake.version(FEATURE_TABLE.name),
+            lambda: self.lake.version(LABELS.name),
+        )
         if rows == 0:
             raise DataQualityError(
                 f"{self.lake.full_name(FEATURE_TABLE.name)} is empty: "
@@ -62,8 +66,8 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
             )
         return FeatureTableCreationResult(
             rows=rows,
-            features_version=self.lake.version(FEATURE_TABLE.name),
-            labels_version=self.lake.version(LABELS.name),
+            features_version=features_version,
+            labels_version=labels_version,
             bookings_version=version,
             written=written,
         )
