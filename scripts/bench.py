@@ -30,7 +30,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 TASKS, ENV = ROOT / "conf" / "tasks", ROOT / "conf" / "envs" / "local.yml"
 SMALL = 36_285
-REPEATS, ROUNDS = 3, 2
+REPEATS, ROUNDS = 5, 2
 LARGE = 2_000_000
 """Rows above which everything is measured half as often."""
 PROGRAM = Path(sys.executable).with_name("booking-mlops")
