@@ -75,6 +75,8 @@ class Runs:
             {
                 **self._task_environment(workspace, principal),
                 "BOOKING_LAKE": str(home / "lake"),
+                # As on a cluster: workers run what the driver runs, not the first python3 on the PATH.
+                "PYSPARK_PYTHON": sys.executable,
                 "SPARK_CONF_DIR": str(process.spark_conf_dir(home / "spark-conf", dbfs.root)),
                 **added,
             }
