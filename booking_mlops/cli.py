@@ -80,13 +80,13 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         settings[SetupData.key()] += [f"source_csv={str(arguments.booking_csv)!r}", "make_data=false"]
     tasks = [task.from_arguments(arguments, settings[key]) for key, task in keys.items()]
 
-    # Both cores are Spark's while it starts.
-    _ = tasks[0].spark
-    threading.Thread(target=_import_early, args=(tasks,)).start()
     for task, following in itertools.pairwise(tasks):
         task.while_spark_rests = following.warm_up
     results: list[tuple[Task[Any, Any], Result, float]] = []
     with _progress(len(tasks)) as bar, logging_redirect_tqdm():
+        # Both cores are Spark's while it starts.
+        _ = tasks[0].spark
+        threading.Thread(target=_import_early, args=(tasks,)).start()
         for task in tasks:
             bar.set_description_str(task.name)
             start = time.monotonic()

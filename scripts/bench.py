@@ -142,22 +142,19 @@ def features(given: Given) -> dict[str, float]:
     return {"bare copy": copied, "feature-table-creation": min(spent)}
 
 
+def score_days(first: int, repeats: int, *settings: str) -> float:
+    """Seconds of model-inference-batch, each repetition on a day of its own."""
+    return best(lambda number: task("model-inference-batch", *settings, day=first + number).run(), repeats)
+
+
 def scoring(given: Given) -> dict[str, float]:
     """model-inference-batch: features from Delta, scores to Delta."""
-
-    def score(number: int) -> None:
-        task("model-inference-batch", day=given.day + number).run()
-
-    return {"model-inference-batch": best(score, given.repeats)}
+    return {"model-inference-batch": score_days(given.day, given.repeats)}
 
 
 def unchecked(given: Given) -> dict[str, float]:
     """The same without the drift check before it."""
-
-    def score(number: int) -> None:
-        task("model-inference-batch", "drift.policy=skip", day=given.day + given.repeats + number).run()
-
-    return {"without drift check": best(score, given.repeats)}
+    return {"without drift check": score_days(given.day + given.repeats, given.repeats, "drift.policy=skip")}
 
 
 def peer(given: Given) -> dict[str, float]:

@@ -61,10 +61,8 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
 
     def bytes_to_read(self) -> int:
         """See `Task`."""
-        path = self.config.source_csv
-        if path is None or not Path(path).expanduser().is_file():
-            return self.config.made_rows * _BYTES_IN_A_LINE
-        return Path(path).expanduser().stat().st_size
+        file = Path(self.config.source_csv or "").expanduser()
+        return file.stat().st_size if file.is_file() else self.config.made_rows * _BYTES_IN_A_LINE
 
     def run(self) -> SetupDataResult:
         """See `Task`."""
@@ -214,12 +212,13 @@ def _with_line_numbers(text: DataFrame) -> tuple[DataFrame, str | None]:
     placed = text.withColumnRenamed("value", "raw_row").withColumn("_id", F.monotonically_increasing_id())
     # A list of one: other aggregates of text make Spark sort the rows.
     first = f"collect_list(CASE WHEN {position} = 0 THEN raw_row END)[0] AS first"
-    parts = placed.groupBy(F.expr(part).alias("part")).agg(F.count("*").alias("rows"), F.expr(first)).collect()
-    before, cases = 0, []
-    for row in sorted(parts, key=lambda row: row["part"]):
-        cases.append(f"WHEN {row['part']} THEN {before}")
-        before += row["rows"]
+    counted = placed.groupBy(F.expr(part).alias("part")).agg(F.count("*").alias("rows"), F.expr(first))
+    parts = sorted(counted.collect(), key=lambda row: row["part"])
     if not parts:
         return placed, None
+    before, cases = 0, []
+    for row in parts:
+        cases.append(f"WHEN {row['part']} THEN {before}")
+        before += row["rows"]
     lines = placed.selectExpr(f"{position} + CASE {part} {' '.join(cases)} END + 1 AS line", "raw_row")
-    return lines, min(parts, key=lambda row: row["part"])["first"]
+    return lines, parts[0]["first"]

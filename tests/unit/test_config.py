@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,7 +128,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_are_accepted_for_fractions_and_lists_for_tuples() -> None:
-    env = {"environment": "e", "catalog": "c", "schema": "s", "experiment": "x", "model_name": "m"}
+    env = yaml.safe_load(ENV)
     config = build(SetupDataConfig, {"env": env, "max_rejected_share": 0, "ranges": {"lead_time": [0, 9]}}, "here")
     assert config.max_rejected_share == 0.0
     assert config.ranges["lead_time"] == (0.0, 9.0)
@@ -135,7 +136,7 @@ def test_whole_numbers_are_accepted_for_fractions_and_lists_for_tuples() -> None
 
 
 def test_spark_settings_are_written_as_yaml_has_them() -> None:
-    env = {"environment": "e", "catalog": "c", "schema": "s", "experiment": "x", "model_name": "m"}
+    env = yaml.safe_load(ENV)
     conf = {"a": True, "b": 3, "c": 0.5, "d": "3g"}
     config = build(SetupDataConfig, {"env": {**env, "spark_conf": conf}}, "here")
     assert [(value, type(value)) for value in config.env.spark_conf.values()] == [
