@@ -114,6 +114,12 @@ def start(_: Given) -> dict[str, float]:
     return {}
 
 
+def features_folder(one: Any) -> Path:
+    """Where the environment `local` keeps its feature table."""
+    folder: Path = one.machine.warehouse / "booking_local.db" / "features"
+    return folder
+
+
 def features(given: Given) -> dict[str, float]:
     """feature-table-creation, and a bare copy of the same file to Delta."""
     from booking_mlops.core.schema import FEATURE_TABLE, LABELS
@@ -166,7 +172,7 @@ def peer(given: Given) -> dict[str, float]:
     champion = one.registry.require_champion()
     names = list(one.registry.input_schema(champion))
     session = plain_session()
-    features = session.read.format("delta").load(str(one.machine.warehouse / "booking_local.db" / "features"))
+    features = session.read.format("delta").load(str(features_folder(one)))
 
     def score(number: int) -> None:
         predict = mlflow.pyfunc.spark_udf(session, champion.uri, result_type="array<double>", env_manager="local")
@@ -186,17 +192,22 @@ def _predict(model: Any, part: Any, barrier: Any, repeats: int) -> None:
 
 def limit(given: Given) -> dict[str, float]:
     """The fitted pipeline's own predict_proba, in one process per core, over data already in memory."""
+    import deltalake
+    import pyarrow.dataset
+
     from booking_mlops.core.pipeline import as_model_input
 
     one = task("model-inference-batch")
     champion = one.registry.require_champion()
     names = list(one.registry.input_schema(champion))
     model = one.registry.load(champion)
-    inputs = as_model_input(one.lake.read("features").select(*names).toPandas(), names)
-    one.spark.stop()
+    # Without Spark, whose driver is not made to hold a whole table.
+    files = deltalake.DeltaTable(features_folder(one)).file_uris()
+    rows = pyarrow.dataset.dataset(files).to_table(columns=names)
     cores = os.cpu_count() or 1
-    size = -(-len(inputs) // cores)
-    parts = [inputs[number * size : (number + 1) * size].copy() for number in range(cores)]
+    size = -(-len(rows) // cores)
+    parts = [as_model_input(rows.slice(number * size, size).to_pandas(), names) for number in range(cores)]
+    del rows
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(cores + 1)
     workers = [context.Process(target=_predict, args=(model, part, barrier, given.repeats)) for part in parts]

@@ -89,7 +89,11 @@ def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np
         return np.asarray(model.predict_proba(typed)[:, 1], dtype=np.float64)
     matrix = _matrix(columns, inputs)
     trees = forest.estimators_
-    leaves = [tree.apply(matrix, check_input=False) for tree in trees[:_ORDERED_BY]]
+    # Numbers of at most 16 bits are sorted without comparing them.
+    leaves = [
+        tree.apply(matrix, check_input=False).astype(np.min_scalar_type(tree.tree_.node_count))
+        for tree in trees[:_ORDERED_BY]
+    ]
     order = np.lexsort(leaves[::-1])
     ordered = matrix[order]
     total = np.zeros(len(ordered))

@@ -17,6 +17,7 @@ from booking_mlops.core.schema import FEATURE_TABLE, PREDICTIONS
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import start_workers
+from booking_mlops.io.tables import at_once
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.drift import drift_findings, read_sides
 
@@ -74,14 +75,16 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
     def run(self) -> ModelInferenceBatchResult:
         """See `Task`."""
         champion = self.registry.require_champion()
-        features_version = self.lake.version(FEATURE_TABLE.name)
-        features = self.lake.read(FEATURE_TABLE.name, features_version)
+        lake = self.lake
+        asked: list[Any] = at_once(lambda: lake.version(FEATURE_TABLE.name), lambda: lake.fingerprint(PREDICTIONS.name))
+        features_version, last_fingerprint = asked
+        features = lake.read(FEATURE_TABLE.name, features_version)
         names = list(self.registry.input_schema(champion))
         missing = [name for name in names if name not in features.columns]
         if missing:
             raise IncompatibleModel(
                 f"{champion.name} version {champion.number} needs {', '.join(missing)}, which "
-                f"{self.lake.full_name(FEATURE_TABLE.name)} version {features_version} has not; "
+                f"{lake.full_name(FEATURE_TABLE.name)} version {features_version} has not; "
                 "run feature-table-creation of the same release, or roll the model back"
             )
         threshold = float(self.registry.metadata(champion).get("threshold", 0.5))
@@ -90,12 +93,14 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         fingerprint = hashlib.sha256(
             repr((champion.name, champion.number, champion.run_id, features_version, day)).encode()
         ).hexdigest()
-        self.ensure_table(PREDICTIONS)
-        written = self.lake.fingerprint(PREDICTIONS.name) != fingerprint
-        drift: tuple[Finding, ...] = ()
+        written = last_fingerprint != fingerprint
+        checks: list[Any] = at_once(
+            lambda: self._drift(champion, names, features_version) if written else (), features.count
+        )
+        drift, expected = checks
         counted: Mapping[str, Any] | None = None
         if written:
-            drift = self._drift(champion, names, features_version)
+            self.ensure_table(PREDICTIONS)
             self.log.info("scoring with %s version %d", champion.name, champion.number)
             scored = self._score(features, self.registry.load(champion), names)
             from pyspark.sql import Observation
@@ -115,9 +120,8 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             # Counted while they are written, which spares reading them again.
             seen = Observation()
             rows = rows.observe(seen, *_counts())
-            if self.lake.replace_partitions(PREDICTIONS.name, rows, fingerprint=fingerprint):
+            if lake.replace_partitions(PREDICTIONS.name, rows, fingerprint=fingerprint):
                 counted = seen.get
-        expected = features.count()
         if counted is None or counted["total"] != expected:
             # A stage that Spark had to repeat is counted twice: what is in the table decides.
             counted = self._count(day)
