@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from booking_mlops.config.loader import nearest
 from booking_mlops.core.drift import Levels
 from booking_mlops.core.metrics import Costs
 from booking_mlops.core.pipeline import Forest
 from booking_mlops.core.promotion import ComparisonRule, Gates
-from booking_mlops.core.schema import FEATURES
+from booking_mlops.core.schema import CSV_COLUMNS, FEATURES
 from booking_mlops.errors import ConfigError
 
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -24,6 +25,13 @@ def _check(condition: bool, message: str) -> None:
 
 def _check_share(name: str, value: float) -> None:
     _check(0.0 <= value <= 1.0, f"{name}: {value:g} is not a share between 0 and 1")
+
+
+def _check_ranges(ranges: Mapping[str, tuple[float, float]]) -> None:
+    numeric = [column.name for column in CSV_COLUMNS if column.kind in ("whole", "decimal")]
+    for name, (low, high) in ranges.items():
+        _check(name in numeric, f"ranges: {name} is not a numeric column; {nearest(name, numeric)}")
+        _check(low <= high, f"ranges.{name}: {low:g} is above {high:g}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class SetupDataConfig:
     def __post_init__(self) -> None:
         _check(self.made_rows > 0, f"made_rows: {self.made_rows} is not above 0")
         _check_share("max_rejected_share", self.max_rejected_share)
+        _check_ranges(self.ranges)
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,7 @@ class ModelTrainConfig:
         _check(min(self.costs.missed_cancellation, self.costs.needless_intervention) > 0, "costs: must be above 0")
         _check(0.5 < self.comparison.confidence < 1.0, "comparison.confidence: must be above .5 and below 1")
         _check(self.comparison.bootstrap_samples >= 100, "comparison.bootstrap_samples: must be at least 100")
+        _check_ranges(self.ranges)
 
 
 @dataclass(frozen=True)
@@ -232,6 +242,7 @@ class ModelMonitorConfig:
     def __post_init__(self) -> None:
         _check_levels("classifier", self.classifier)
         _check_levels("quality", self.quality)
+        _check_ranges(self.ranges)
 
 
 @dataclass(frozen=True)

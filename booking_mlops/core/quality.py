@@ -123,19 +123,6 @@ def check_header(line: str, source: str) -> None:
     raise DataQualityError(f"{source}: line 1 is not the header of Booking.csv: {'; '.join(parts)}")
 
 
-def check_ranges_known(ranges: Ranges) -> None:
-    """Refuse a range for a column that is no number, or whose ends are the wrong way round.
-
-    Raises: DataQualityError.
-    """
-    numbers = {column.name for column in CSV_COLUMNS if column.kind in ("whole", "decimal")}
-    for name, (low, high) in ranges.items():
-        if name not in numbers:
-            raise DataQualityError(f"ranges: {name} is not a numeric column; known: {', '.join(sorted(numbers))}")
-        if low > high:
-            raise DataQualityError(f"ranges: {name}: {low:g} is above {high:g}")
-
-
 @dataclass(frozen=True)
 class TrainingDataProfile:
     """What the gates look at in a training set: constant features and the share of values out of range."""

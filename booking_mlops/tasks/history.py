@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Row
 
 
+ROLLED_BACK = "rolled_back"
+
+
 class PromotionHistory:
     """The append-only `promotions` table of a task's environment.
 
@@ -74,7 +77,7 @@ class PromotionHistory:
             challenger=to,
             champion=champion,
             after=to,
-            decision="rolled_back",
+            decision=ROLLED_BACK,
             reason=reason,
             metrics="{}",
             gates="[]",

@@ -26,7 +26,6 @@ from booking_mlops.core.drift import (
     worst,
 )
 from booking_mlops.core.features import row_sample_sql
-from booking_mlops.core.quality import check_ranges_known
 from booking_mlops.core.schema import (
     BOOKINGS,
     FEATURE_KEY,
@@ -89,7 +88,6 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
 
     def run(self) -> ModelMonitorResult:
         """See `Task`. Raises: DriftAlarm after everything is written, when `fail_on_alarm`."""
-        check_ranges_known(self.config.ranges)
         champion = self.registry.champion()
         names = tuple(self.registry.input_schema(champion)) if champion else FEATURES
         sides = read_sides(self, self.config.drift, champion, names)

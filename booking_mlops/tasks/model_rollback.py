@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from booking_mlops.config.model import ModelRollbackConfig
 from booking_mlops.errors import ConfigError, NoChampion
 from booking_mlops.tasks.base import Result, Task
-from booking_mlops.tasks.history import PromotionHistory
+from booking_mlops.tasks.history import ROLLED_BACK, PromotionHistory
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class ModelRollbackResult(Result):
 
 
 class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
-    """Follows the history: the previous champion is the one before the last decision that changed it."""
+    """Follows the history: the previous champion is the one that this one replaced when it was promoted.
+
+    Run again for the same reason it goes no further back: what a killed run left is finished, anything else is refused.
+    """
 
     name = "model-rollback"
     config_type = ModelRollbackConfig
@@ -38,8 +41,18 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
     def run(self) -> ModelRollbackResult:
         """See `Task`."""
         history = PromotionHistory(self)
-        history.repair()
+        finished = history.repair()
         before = self.registry.require_champion().number
+        last = next(iter(history.rows(limit=1)), None)
+        if last is not None and last["decision"] == ROLLED_BACK and self.config.to in (None, before):
+            if finished:
+                return ModelRollbackResult(self.env.model_name, int(last["champion_version"]), before, last["reason"])
+            if last["reason"] == self.config.reason:
+                raise ConfigError(
+                    f"version {before} of {self.env.model_name} is champion already, since a rollback for the same "
+                    f"reason on {last['decided_at']:%Y-%m-%d %H:%M}; nothing was changed. "
+                    "To go further back give another reason"
+                )
         after = self.config.to if self.config.to is not None else self._previous(history, before)
         if after == before:
             raise ConfigError(f"version {after} of {self.env.model_name} is champion already; nothing was changed")
@@ -51,7 +64,13 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
         return ModelRollbackResult(self.env.model_name, before, after, self.config.reason)
 
     def _previous(self, history: PromotionHistory, champion: int) -> int:
-        for row in history.rows():
-            if row["champion_after"] == champion and row["champion_version"] not in (None, champion):
-                return int(row["champion_version"])
-        raise NoChampion(f"{self.env.model_name} had no champion before version {champion}; name a version with --to")
+        ways = [
+            row for row in history.rows() if row["champion_after"] == champion and row["champion_version"] != champion
+        ]
+        # A version that a rollback brought back was followed by the one that was left: that is not the way back.
+        ways = [row for row in ways if row["decision"] == "promoted"] or ways
+        if not ways or ways[0]["champion_version"] is None:
+            raise NoChampion(
+                f"{self.env.model_name} had no champion before version {champion}; name a version with --to"
+            )
+        return int(ways[0]["champion_version"])

@@ -36,7 +36,7 @@ from booking_mlops.core.pipeline import (
     permutation_importance,
 )
 from booking_mlops.core.promotion import Comparison, Decision, GateInputs, check_gates, decide
-from booking_mlops.core.quality import check_ranges_known, profile
+from booking_mlops.core.quality import profile
 from booking_mlops.core.schema import FEATURE_KEY, FEATURE_TABLE, LABEL, LABELS
 from booking_mlops.core.slices import slices
 from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
@@ -142,7 +142,6 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
 
     def run(self) -> ModelTrainResult:
         """See `Task`."""
-        check_ranges_known(self.config.ranges)
         history = PromotionHistory(self)
         history.repair()
         champion = self.registry.champion()

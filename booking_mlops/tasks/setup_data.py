@@ -14,7 +14,7 @@ import pandas as pd
 
 from booking_mlops.config.model import SetupDataConfig
 from booking_mlops.core import made_data
-from booking_mlops.core.quality import check_header, check_ranges_known, raw_name, reason_sql, value_sql
+from booking_mlops.core.quality import check_header, raw_name, reason_sql, value_sql
 from booking_mlops.core.schema import BOOKINGS, CSV_COLUMNS, CSV_HEADER, REJECTED
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.tables import at_once, root_cause
@@ -68,7 +68,6 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         """See `Task`."""
         from py4j.protocol import Py4JJavaError
 
-        check_ranges_known(self.config.ranges)
         source, made, text = self._source()
         try:
             lines = self._checked_lines(source, text).persist()

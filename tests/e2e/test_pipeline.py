@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import deltalake
+import mlflow
 import pyarrow
 import pyarrow.dataset
 import pytest
@@ -21,6 +24,7 @@ from tests.conftest import ROOT
 
 PROGRAM = Path(sys.executable).with_name("booking-mlops")
 ROWS = 12_000
+MODEL = "booking_cancellation_local"
 SMALL = ["--set", f"setup_data.made_rows={ROWS}"]
 
 
@@ -141,8 +145,9 @@ def test_compiled_queries_give_what_interpreted_ones_do(
         assert same(tmp_path / "lake", name) == same(undisturbed[0], name), name
 
 
-def killed_at(lake: Path, marker: str, *arguments: str) -> None:
-    """Start the program and kill it, its JVM and its workers, shortly after it has logged `marker`."""
+@contextmanager
+def killed_in_the_end(lake: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The program, started; it is killed with its JVM and its workers when the block is left."""
     with subprocess.Popen(
         [str(PROGRAM), *arguments],
         cwd=ROOT,
@@ -152,6 +157,16 @@ def killed_at(lake: Path, marker: str, *arguments: str) -> None:
         text=True,
         start_new_session=True,
     ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def killed_at(lake: Path, marker: str, *arguments: str) -> None:
+    """Kill the program shortly after it has logged `marker`."""
+    with killed_in_the_end(lake, *arguments) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if marker in line:
@@ -159,7 +174,21 @@ def killed_at(lake: Path, marker: str, *arguments: str) -> None:
         else:
             pytest.fail(f"'{marker}' was never reached")
         time.sleep(0.4)
-        os.killpg(process.pid, signal.SIGKILL)
+
+
+def killed_after_commit(lake: Path, name: str, *arguments: str) -> None:
+    """Kill the program in the moment a commit to table `name` is there, and nothing that comes after it."""
+    log = lake / "warehouse" / "booking_local.db" / name / "_delta_log"
+    before = len(list(log.glob("*.json")))
+    with killed_in_the_end(lake, *arguments) as process:
+        while len(list(log.glob("*.json"))) == before:
+            assert process.poll() is None, f"{name} was never written"
+            time.sleep(0.005)
+
+
+def champion(lake: Path) -> int:
+    client = mlflow.MlflowClient(f"sqlite:///{lake / 'mlflow.db'}")
+    return int(client.get_model_version_by_alias(MODEL, "champion").version)
 
 
 @pytest.mark.xdist_group("undisturbed")
@@ -184,18 +213,28 @@ def test_a_run_killed_at_any_moment_ends_where_an_undisturbed_one_does(
         assert same(lake, name) == same(undisturbed[0], name), name
     assert rows(lake, "bookings") + rows(lake, "bookings_rejected") == ROWS
     assert rows(lake, "predictions") == rows(lake, "features") == rows(lake, "labels") == rows(lake, "bookings")
-    (champion,) = set(content(lake, "predictions")["model_version"].to_pylist())
+    (scored_by,) = set(content(lake, "predictions")["model_version"].to_pylist())
     # A version that was registered before its process died stays, without a decision; it is not the champion.
     decided = content(lake, "promotions").to_pylist()
     assert len({one["decision_id"] for one in decided}) == len(decided)
     promoted = [one["challenger_version"] for one in decided if one["decision"] == "promoted"]
-    assert promoted == [champion]
+    assert promoted == [scored_by] == [champion(lake)]
 
     killed_at(lake, "created spark_catalog.booking_local.monitoring", "model-monitor")
     watched = run(lake, "model-monitor")
     assert watched.returncode == 0, watched.stderr
     checks = content(lake, "monitoring").select(["checked_on", "check_name", "subject"]).to_pylist()
     assert len({tuple(check.values()) for check in checks}) == len(checks) > 20
+
+    other = next(number for number in (1, 2) if number != scored_by)
+    rollback = ["model", "rollback", "--to", str(other), "--reason", "killed"]
+    killed_after_commit(lake, "promotions", *rollback)
+    assert champion(lake) == scored_by  # recorded, not carried out
+    finished = run(lake, *rollback)
+    assert finished.returncode == 0, finished.stderr
+    assert champion(lake) == other
+    last = content(lake, "promotions").sort_by("decided_at").to_pylist()
+    assert [one["decision"] for one in last[len(decided) :]] == ["rolled_back"]
 
 
 def test_no_task_brings_to_the_driver_what_grows_with_the_table(tmp_path: Path) -> None:

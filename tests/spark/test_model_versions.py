@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from booking_mlops.errors import ConfigError, NoChampion
 from booking_mlops.io.registry import Registry
 from booking_mlops.tasks.base import utc_now
 from booking_mlops.tasks.integration_test import IntegrationTest
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
-from booking_mlops.tasks.model_rollback import ModelRollback
+from booking_mlops.tasks.model_rollback import ModelRollback, ModelRollbackResult
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Cli, Environment
 from tests.spark.conftest import Trained, copy_features, make_task, registry_of
@@ -82,27 +83,34 @@ def test_the_first_champion_has_no_predecessor(trained: Trained, booking_mlops: 
     assert "had no champion before version 1" in outcome.err
 
 
-def test_a_rollback_that_is_killed_half_way_is_finished_by_the_next_run(
+def test_a_rollback_that_is_killed_half_way_is_finished_by_the_next_run_which_goes_no_further(
     spark: Any, two: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: object) -> None:
         raise SystemError("killed")
 
-    def rollback(*settings: str) -> None:
+    def rollback(*settings: str) -> ModelRollbackResult:
         task = make_task(ModelRollback, spark, two, *settings)
         task.clock = utc_now  # later than what the command line recorded
-        task.run()
+        return task.run()
 
     with monkeypatch.context() as patch:
         patch.setattr(Registry, "make_champion", crash)
         with pytest.raises(SystemError):
-            rollback("to=1", "reason=killed")
+            rollback("reason=complaints")
     assert champion_of(two) == 2
+    recorded = decisions(spark, two)
+    finished = rollback("reason=complaints")
+    assert (finished.before, finished.after, finished.reason) == (2, 1, "complaints")
+    assert champion_of(two) == 1
+    with pytest.raises(ConfigError, match="champion already, since a rollback for the same reason"):
+        rollback("reason=complaints")
+    # Version 1 was the first: the version that was left is not the way back.
+    with pytest.raises(NoChampion, match="had no champion before version 1"):
+        rollback("reason=more complaints")
+    assert (decisions(spark, two), champion_of(two)) == (recorded, 1)
+
     rollback("to=2", "reason=mended")
-    assert [row["reason"] for row in sorted(decisions(spark, two), key=lambda row: row["decided_at"])][-2:] == [
-        "killed",
-        "mended",
-    ]
     assert champion_of(two) == 2
 
 

@@ -226,12 +226,6 @@ def test_no_file_is_said_unless_data_may_be_made(environment: Environment, booki
     assert sum(counts) == 3000
 
 
-def test_a_range_for_a_column_that_is_none_is_refused(environment: Environment, booking_mlops: Cli) -> None:
-    outcome = booking_mlops("setup-data", "--env-file", environment.file, "--set", "ranges.lead=[0, 1]")
-    assert outcome.code == 1
-    assert "lead is not a numeric column" in outcome.err
-
-
 def read_in_python(line: str, ranges: Any) -> dict[str, Any] | None:
     """What a line without quotes says, by other means than the task's; None for a bad one."""
     fields = line.split(",")

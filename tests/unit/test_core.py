@@ -32,7 +32,7 @@ from booking_mlops.core.pipeline import (
     importance_by_feature,
 )
 from booking_mlops.core.promotion import Comparison, ComparisonRule, GateInputs, Gates, check_gates, decide
-from booking_mlops.core.quality import check_header, check_ranges_known, profile
+from booking_mlops.core.quality import check_header, profile
 from booking_mlops.core.schema import CATEGORICAL_FEATURES, CSV_COLUMNS, CSV_HEADER, FEATURES
 from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
 from booking_mlops.errors import DataQualityError
@@ -265,14 +265,6 @@ class TestQuality:
         with pytest.raises(DataQualityError, match="f: ") as caught:
             check_header(line, "f")
         assert message in str(caught.value)
-
-    @pytest.mark.parametrize(
-        ("ranges", "message"),
-        [({"lead": (0, 1)}, "lead is not a numeric column"), ({"lead_time": (5, 1)}, "5 is above 1")],
-    )
-    def test_ranges_that_make_no_sense_are_refused(self, ranges: dict[str, tuple[float, float]], message: str) -> None:
-        with pytest.raises(DataQualityError, match=message):
-            check_ranges_known(ranges)
 
     def test_the_profile_names_constant_columns_and_shares_out_of_range(self) -> None:
         frame = pd.DataFrame({"a": [1, 1], "b": [1.0, np.nan]})
