@@ -167,7 +167,8 @@ def make(rows: int, seed: int, first_id: int = 1) -> pd.DataFrame:
     lead = np.clip(np.round(lead * np.asarray(_LEAD_MONTH)[month]), 0, _MAX_LEAD).astype(np.int64)
     free = (segment == "Complementary") & (rng.random(rows) < 0.85)
     price = price * np.asarray(_PRICE_BY_MONTH)[month] + np.asarray(_PRICE_BY_ROOM)[room] + noise
-    price = np.where(free, 0.0, np.clip(np.round(price, 2), 0.0, 540.0))
+    # Adding zero takes the sign off a zero.
+    price = np.where(free, 0.0, np.clip(np.round(price, 2), 0.0, 540.0) + 0.0)
 
     repeat_share = np.select([segment == "Corporate", segment == "Complementary"], [0.30, 0.30], 0.005)
     repeated = (rng.random(rows) < repeat_share).astype(np.int64)
