@@ -95,12 +95,13 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         ).hexdigest()
         written = last_fingerprint != fingerprint
         checks: list[Any] = at_once(
-            lambda: self._drift(champion, names, features_version) if written else (), features.count
+            lambda: self._drift(champion, names, features_version) if written else (),
+            features.count,
+            lambda: self.ensure_table(PREDICTIONS),
         )
-        drift, expected = checks
+        drift, expected, _ = checks
         counted: Mapping[str, Any] | None = None
         if written:
-            self.ensure_table(PREDICTIONS)
             self.log.info("scoring with %s version %d", champion.name, champion.number)
             scored = self._score(features, self.registry.load(champion), names)
             from pyspark.sql import Observation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -225,8 +226,11 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             )
         labels = self.lake.read(LABELS.name, labels_version)
         joined = features.join(labels.select("booking_id", LABEL), "booking_id")
-        total = joined.count()
         limit = self.config.max_training_rows
+        # Delta's log knows how many features there are; how many of them have a label costs a join.
+        total = features.count()
+        if total > limit:
+            total = joined.count()
         if total > limit:
             self.log.info("sampling about %s of %s rows", f"{limit:,}", f"{total:,}")
             joined = joined.where(sample_sql(limit / total, "training"))
@@ -237,7 +241,11 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         ]
         columns = ["booking_id", *self.config.features, *described, FEATURE_KEY, "arrival_date", LABEL]
         # The driver holds at most max_training_rows; the order decides the forest, so it is fixed.
-        frame = joined.select(*columns).toPandas().sort_values("booking_id", kind="stable").reset_index(drop=True)
+        with warnings.catch_warnings():
+            # What fails is raised; Spark would print a page of it as well.
+            warnings.simplefilter("ignore")
+            frame = joined.select(*columns).toPandas()
+        frame = frame.sort_values("booking_id", kind="stable").reset_index(drop=True)
         if frame[list(self.config.features)].isna().any(axis=None):
             raise DataQualityError(f"{self.lake.full_name(FEATURE_TABLE.name)} has empty feature values")
         mask = holdout_mask(frame[FEATURE_KEY].to_numpy(), self.config.holdout.fraction, self.config.holdout.salt)

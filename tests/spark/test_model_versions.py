@@ -139,6 +139,7 @@ def test_a_version_is_reproduced_to_the_last_digit_whatever_the_tables_hold_now(
     gone = booking_mlops("model", "reproduce", "1", "--env-file", featured.file)
     assert gone.code == 1
     assert "VACUUM has removed their files" in gone.err
+    assert "Arrow" not in gone.err  # nor Spark's own page about it
     assert "Traceback" not in gone.err
 
 
