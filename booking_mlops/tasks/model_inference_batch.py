@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.config.model import ModelInferenceBatchConfig
@@ -94,35 +94,28 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             repr((champion.name, champion.number, champion.run_id, features_version, day)).encode()
         ).hexdigest()
         written = last_fingerprint != fingerprint
-        checks: list[Any] = at_once(
-            lambda: self._drift(champion, names, features_version) if written else (),
-            features.count,
-            lambda: self.ensure_table(PREDICTIONS),
-        )
-        drift, expected, _ = checks
+        prepared: list[Any] = at_once(features.count, lambda: self.ensure_table(PREDICTIONS))
+        expected: int = prepared[0]
+        drift: tuple[Finding, ...] = ()
         counted: Mapping[str, Any] | None = None
         if written:
-            self.log.info("scoring with %s version %d", champion.name, champion.number)
             scored = self._score(features, self.registry.load(champion), names)
-            from pyspark.sql import Observation
-            from pyspark.sql import functions as F
+            rows = _prediction_rows(scored, champion, threshold, features_version, now)
 
-            rows = scored.select(
-                "booking_id",
-                "cancellation_probability",
-                (F.col("cancellation_probability") >= threshold).cast("int").alias("prediction"),
-                F.lit(champion.name).alias("model_name"),
-                F.lit(champion.number).cast("bigint").alias("model_version"),
-                F.lit(champion.run_id).alias("model_run_id"),
-                F.lit(features_version).cast("bigint").alias("features_version"),
-                F.lit(now).cast("timestamp").alias("scored_at"),
-                F.lit(now.date()).alias("scored_on"),
-            )
-            # Counted while they are written, which spares reading them again.
-            seen = Observation()
-            rows = rows.observe(seen, *_counts())
-            if lake.replace_partitions(PREDICTIONS.name, rows, fingerprint=fingerprint):
-                counted = seen.get
+            def look() -> tuple[Finding, ...]:
+                return self._drift(champion, names, features_version)
+
+            def write() -> Mapping[str, Any] | None:
+                self.log.info("scoring with %s version %d", champion.name, champion.number)
+                return self._write(rows, fingerprint)
+
+            if self.config.drift.policy == "hold":
+                drift = look()
+                counted = write()
+            else:
+                # What drift has to say changes nothing about the scores.
+                both: list[Any] = at_once(look, write)
+                drift, counted = both
         if counted is None or counted["total"] != expected:
             # A stage that Spark had to repeat is counted twice: what is in the table decides.
             counted = self._count(day)
@@ -162,6 +155,16 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             )
         return noticed
 
+    def _write(self, rows: DataFrame, fingerprint: str) -> Mapping[str, Any] | None:
+        """Write the predictions; what there is of them, or None when another run was quicker."""
+        from pyspark.sql import Observation
+
+        # Counted while they are written, which spares reading them again.
+        seen = Observation()
+        observed = rows.observe(seen, *_counts())
+        written = self.lake.replace_partitions(PREDICTIONS.name, observed, fingerprint=fingerprint)
+        return seen.get if written else None
+
     def _count(self, day: str) -> Mapping[str, Any]:
         row = self.lake.read(PREDICTIONS.name).where(f"scored_on = DATE'{day}'").agg(*_counts()).first()
         assert row is not None, "an aggregate always has a row"
@@ -171,6 +174,25 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         self.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
         score = _scorer(self.spark.sparkContext.broadcast(model), list(names))
         return features.select("booking_id", *names).mapInArrow(score, _SCORED)
+
+
+def _prediction_rows(
+    scored: DataFrame, champion: Version, threshold: float, features_version: int, now: datetime
+) -> DataFrame:
+    """What is said of each booking in `predictions`."""
+    from pyspark.sql import functions as F
+
+    return scored.select(
+        "booking_id",
+        "cancellation_probability",
+        (F.col("cancellation_probability") >= threshold).cast("int").alias("prediction"),
+        F.lit(champion.name).alias("model_name"),
+        F.lit(champion.number).cast("bigint").alias("model_version"),
+        F.lit(champion.run_id).alias("model_run_id"),
+        F.lit(features_version).cast("bigint").alias("features_version"),
+        F.lit(now).cast("timestamp").alias("scored_at"),
+        F.lit(now.date()).alias("scored_on"),
+    )
 
 
 def _counts() -> list[Column]:
