@@ -61,11 +61,10 @@ def read_sides(
     """
     newest = task.lake.version(FEATURE_TABLE.name) if features_version is None else features_version
     features = task.lake.read(FEATURE_TABLE.name, newest)
-    known = _known_features(task, champion, features, newest)
     days = _bookings_by_day(features)
     if not days:
         raise MissingTable(f"{task.lake.full_name(FEATURE_TABLE.name)} is empty; run feature-table-creation")
-    known_days = days if known is features else _bookings_by_day(known)
+    known, known_days = _known_features(task, champion, features, newest) or (features, days)
     window = newest_window(max(days), config.window_days)
     seasons = like_seasons(window, config.season_margin_days)
     in_season = sum(count for day, count in known_days.items() if any(day in season for season in seasons))
@@ -100,20 +99,27 @@ def drift_findings(sides: Sides, config: Drift, names: Sequence[str]) -> list[Fi
     return found if sides.same_season else capped(found, "warn", NO_LIKE_SEASON)
 
 
-def _known_features(task: Task[Any, Any], champion: Version | None, features: DataFrame, newest: int) -> DataFrame:
-    """The feature table as the champion knew it; as it is now when there is no champion, or Delta has forgotten."""
+def _known_features(
+    task: Task[Any, Any], champion: Version | None, features: DataFrame, newest: int
+) -> tuple[DataFrame, dict[date, int]] | None:
+    """The feature table as the champion knew it, and its bookings by day.
+
+    None when that is the newest version, when there is no champion, or when Delta has forgotten.
+    """
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     version = (champion.tags.get(FEATURES_VERSION_TAG) if champion else None) or str(newest)
     if int(version) == newest:
-        return features
+        return None
     try:
         known = task.lake.read(FEATURE_TABLE.name, int(version))
-        known.head()
-    except PySparkException:
+        if not set(features.columns) <= set(known.columns):
+            return None
+        return known, _bookings_by_day(known)
+    except (PySparkException, Py4JJavaError):
         task.log.warning("version %s of the features is gone; comparing with the newest", version)
-        return features
-    return known if set(features.columns) <= set(known.columns) else features
+        return None
 
 
 def _bookings_by_day(features: DataFrame) -> dict[date, int]:

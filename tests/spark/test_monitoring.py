@@ -10,8 +10,9 @@ import pytest
 from booking_mlops.errors import DriftAlarm
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_monitor import ModelMonitor
+from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Cli, Environment
-from tests.spark.conftest import Trained, broken, make_task, registry_of
+from tests.spark.conftest import FORTY, Trained, broken, make_task, registry_of
 
 DEARER = "UPDATE {features} SET average_price = average_price * 100"
 SHUFFLED = "UPDATE {labels} SET is_canceled = CAST(pmod(xxhash64(booking_id, 'shuffle'), 100) < 33 AS INT)"
@@ -84,6 +85,21 @@ def test_few_bookings_are_not_judged(spark: Any, good: Environment) -> None:
         result = make_task(ModelMonitor, spark, good, day=6).run()
     assert {finding.level for finding in found(result, "feature drift").values()} == {"too few"}
     assert "fewer than 500 rows on a side" in found(result, "feature drift")["lead_time"].detail
+
+
+def test_features_that_delta_has_forgotten_are_compared_with_the_newest(
+    spark: Any, featured: Environment, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert make_task(ModelTrain, spark, featured, *FORTY).run().decision.promoted
+    spark.sql(DEARER.format(features=featured.table("features")))
+    moved = make_task(ModelInferenceBatch, spark, featured, day=2).run()
+    assert [(one.subject, one.level) for one in moved.drift] == [("average_price", "alarm")]
+
+    spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    spark.sql(f"VACUUM {featured.table('features')} RETAIN 0 HOURS")
+    scored = make_task(ModelInferenceBatch, spark, featured, day=3).run()
+    assert (scored.written, scored.drift) == (True, ())
+    assert "of the features is gone; comparing with the newest" in caplog.text
 
 
 @pytest.mark.parametrize("policy", ["hold", "warn", "skip"])
