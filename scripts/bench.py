@@ -168,7 +168,7 @@ def scoring(given: Given) -> dict[str, float]:
 
 
 def unchecked(given: Given) -> dict[str, float]:
-    """The same without the drift check before it."""
+    """The same without the drift check beside it."""
     return {"without drift check": score_days(given.day + given.repeats, given.repeats, "drift.policy=skip")}
 
 
@@ -303,12 +303,13 @@ def bench(rows: int, only: str | None, work: Path) -> None:
     )
     print(f"\n{rows:,} bookings", flush=True)
     repeats, rounds = (REPEATS, ROUNDS) if rows <= LARGE else (-(-REPEATS // 2), 1)
+    given = Given(str(csv), repeats, 0)
     for measure in ("ingest", "first_features", "train"):
-        found, _, memory = child(measure, Given(str(csv), repeats, 0), lake)
+        found, _, memory = child(measure, given, lake)
         for name, seconds in found.items():
             row(name, seconds, rows, memory)
     if only in (None, "features"):
-        found, _, memory = child("features", Given(str(csv), repeats, 0), lake)
+        found, _, memory = child("features", given, lake)
         row("bare copy, CSV to Delta", found["bare copy"], rows, None)
         ratio = found["feature-table-creation"] / found["bare copy"]
         row("feature-table-creation", found["feature-table-creation"], rows, memory, f"{ratio:.2f} × the bare copy")

@@ -12,6 +12,7 @@ from booking_mlops.core.drift import Levels
 from booking_mlops.core.metrics import Costs
 from booking_mlops.core.pipeline import Forest
 from booking_mlops.core.promotion import ComparisonRule, Gates
+from booking_mlops.core.quality import Ranges
 from booking_mlops.core.schema import CSV_COLUMNS, FEATURES
 from booking_mlops.errors import ConfigError
 
@@ -27,7 +28,7 @@ def _check_share(name: str, value: float) -> None:
     _check(0.0 <= value <= 1.0, f"{name}: {value:g} is not a share between 0 and 1")
 
 
-def _check_ranges(ranges: Mapping[str, tuple[float, float]]) -> None:
+def _check_ranges(ranges: Ranges) -> None:
     numeric = [column.name for column in CSV_COLUMNS if column.kind in ("whole", "decimal")]
     for name, (low, high) in ranges.items():
         _check(name in numeric, f"ranges: {name} is not a numeric column; {nearest(name, numeric)}")
@@ -106,7 +107,7 @@ class SetupDataConfig:
     made_rows: int = 20_000
     made_seed: int = 7
     max_rejected_share: float = 0.02
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self.made_rows > 0, f"made_rows: {self.made_rows} is not above 0")
@@ -144,7 +145,7 @@ class ModelTrainConfig:
     gates: Gates = field(default_factory=Gates)
     comparison: ComparisonRule = field(default_factory=ComparisonRule)
     costs: Costs = field(default_factory=Costs)
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(len(self.features) > 0, "features: at least one is needed")
@@ -234,7 +235,7 @@ class ModelMonitorConfig:
     quality: Levels = field(default_factory=lambda: Levels(warn=0.005, alarm=0.05))
     live: LiveMetrics = field(default_factory=LiveMetrics)
     holdout: Holdout = field(default_factory=Holdout)
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
     seed: int = 17
     fail_on_alarm: bool = True
     retrain_job: str | None = None

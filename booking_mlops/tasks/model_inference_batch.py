@@ -75,7 +75,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
     def run(self) -> ModelInferenceBatchResult:
         """See `Task`."""
         champion = self.registry.require_champion()
-        lake = self.lake
+        lake = self.lake  # before the threads, each of which would start Spark
         asked: list[Any] = at_once(lambda: lake.version(FEATURE_TABLE.name), lambda: lake.fingerprint(PREDICTIONS.name))
         features_version, last_fingerprint = asked
         features = lake.read(FEATURE_TABLE.name, features_version)

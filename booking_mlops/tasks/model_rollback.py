@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from booking_mlops.config.model import ModelRollbackConfig
 from booking_mlops.errors import ConfigError, NoChampion
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.history import ROLLED_BACK, PromotionHistory
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
         history = PromotionHistory(self)
         finished = history.repair()
         before = self.registry.require_champion().number
-        last = next(iter(history.rows(limit=1)), None)
+        rows = history.rows()
+        last = rows[0] if rows else None
         if last is not None and last["decision"] == ROLLED_BACK and self.config.to in (None, before):
             if finished:
                 return ModelRollbackResult(self.env.model_name, int(last["champion_version"]), before, last["reason"])
@@ -53,7 +59,7 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
                     f"reason on {last['decided_at']:%Y-%m-%d %H:%M}; nothing was changed. "
                     "To go further back give another reason"
                 )
-        after = self.config.to if self.config.to is not None else self._previous(history, before)
+        after = self.config.to if self.config.to is not None else self._previous(rows, before)
         if after == before:
             raise ConfigError(f"version {after} of {self.env.model_name} is champion already; nothing was changed")
         # Before anything is written: it must exist, and its model must load.
@@ -63,10 +69,8 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
         self.log.info("champion is version %d again: %s", after, self.config.reason)
         return ModelRollbackResult(self.env.model_name, before, after, self.config.reason)
 
-    def _previous(self, history: PromotionHistory, champion: int) -> int:
-        ways = [
-            row for row in history.rows() if row["champion_after"] == champion and row["champion_version"] != champion
-        ]
+    def _previous(self, rows: Sequence[Row], champion: int) -> int:
+        ways = [row for row in rows if row["champion_after"] == champion and row["champion_version"] != champion]
         # A version that a rollback brought back was followed by the one that was left: that is not the way back.
         ways = [row for row in ways if row["decision"] == "promoted"] or ways
         if not ways or ways[0]["champion_version"] is None:

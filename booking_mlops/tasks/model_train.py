@@ -38,13 +38,12 @@ from booking_mlops.core.pipeline import (
 )
 from booking_mlops.core.promotion import Comparison, Decision, GateInputs, check_gates, decide
 from booking_mlops.core.quality import profile
-from booking_mlops.core.schema import FEATURE_KEY, FEATURE_TABLE, LABEL, LABELS, PROMOTIONS
+from booking_mlops.core.schema import FEATURE_KEY, FEATURE_TABLE, LABEL, LABELS
 from booking_mlops.core.slices import slices
 from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
 from booking_mlops.errors import DataQualityError, IncompatibleModel
 from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
-from booking_mlops.io.tables import at_once
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.history import PromotionHistory
 from booking_mlops.tasks.permissions import apply_permissions
@@ -155,16 +154,11 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         model = self.fit(data.train)
         probabilities = self._score(model, data.holdout)
         metrics = evaluate(data.labels, probabilities)
+        time_ordered = self._time_ordered(data)
         scores = {"challenger": probabilities}
         if champion is not None:
             scores["champion"] = self.version_scores(champion, data.holdout)
-        # A fit leaves cores idle between its trees; Spark has nothing else to do.
-        side_by_side: list[Any] = at_once(
-            lambda: self._time_ordered(data),
-            lambda: self.bootstrap(data, scores),
-            lambda: self.ensure_table(PROMOTIONS),
-        )
-        time_ordered, draws, _ = side_by_side
+        draws = self.bootstrap(data, scores)
         bounds = intervals(metrics, draws["challenger"], self.config.comparison.confidence)
         comparison = self.comparison(data, scores, draws) if champion is not None else None
         gates = check_gates(self._gate_inputs(model, data, metrics, champion), self.config.gates)
@@ -219,11 +213,10 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         Raises: MissingTable; IncompatibleModel when a configured feature is not in the table;
         DataQualityError when either side of the split is empty or holds one class only.
         """
-        lake = self.lake
-        features_version, labels_version = at_once(
-            lambda: lake.version(FEATURE_TABLE.name) if features_version is None else features_version,
-            lambda: lake.version(LABELS.name) if labels_version is None else labels_version,
-        )
+        if features_version is None:
+            features_version = self.lake.version(FEATURE_TABLE.name)
+        if labels_version is None:
+            labels_version = self.lake.version(LABELS.name)
         features = self.lake.read(FEATURE_TABLE.name, features_version)
         missing = [name for name in self.config.features if name not in features.columns]
         if missing:
@@ -235,10 +228,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         joined = features.join(labels.select("booking_id", LABEL), "booking_id")
         limit = self.config.max_training_rows
         # Delta's log knows how many features there are; how many of them have a label costs a join.
-        total = features.count()
-        if total > limit:
-            total = joined.count()
-        if total > limit:
+        if features.count() > limit and (total := joined.count()) > limit:
             self.log.info("sampling about %s of %s rows", f"{limit:,}", f"{total:,}")
             joined = joined.where(sample_sql(limit / total, "training"))
         described = [

@@ -111,6 +111,10 @@ def test_a_rollback_that_is_killed_half_way_is_finished_by_the_next_run_which_go
     assert (decisions(spark, two), champion_of(two)) == (recorded, 1)
 
     rollback("to=2", "reason=mended")
+    assert [row["reason"] for row in sorted(decisions(spark, two), key=lambda row: row["decided_at"])][-2:] == [
+        "complaints",
+        "mended",
+    ]
     assert champion_of(two) == 2
 
 
