@@ -142,6 +142,7 @@ class ModelTrainConfig:
     forest: Forest = field(default_factory=Forest)
     holdout: Holdout = field(default_factory=Holdout)
     max_training_rows: int = 1_000_000
+    max_reference_rows: int = 100_000
     gates: Gates = field(default_factory=Gates)
     comparison: ComparisonRule = field(default_factory=ComparisonRule)
     costs: Costs = field(default_factory=Costs)
@@ -151,6 +152,7 @@ class ModelTrainConfig:
         _check(len(self.features) > 0, "features: at least one is needed")
         _check(len(set(self.features)) == len(self.features), "features: a name is listed twice")
         _check(self.max_training_rows > 0, f"max_training_rows: {self.max_training_rows} is not above 0")
+        _check(self.max_reference_rows > 0, f"max_reference_rows: {self.max_reference_rows} is not above 0")
         _check(min(self.costs.missed_cancellation, self.costs.needless_intervention) > 0, "costs: must be above 0")
         _check(0.5 < self.comparison.confidence < 1.0, "comparison.confidence: must be above .5 and below 1")
         _check(self.comparison.bootstrap_samples >= 100, "comparison.bootstrap_samples: must be at least 100")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -141,6 +143,16 @@ def like_seasons(window: Window, margin_days: int) -> list[Window]:
     margin = timedelta(days=margin_days)
     shifts = [timedelta(days=364 * years) for years in range(_YEARS_BACK + 1)]
     return [Window(window.first - shift - margin, window.last - shift + margin) for shift in shifts]
+
+
+def within(windows: Sequence[Window], days: pd.Series) -> pd.Series:
+    """Whether each day is in any of the windows."""
+    known = pd.to_datetime(days)
+    return functools.reduce(
+        operator.or_,
+        (known.between(pd.Timestamp(window.first), pd.Timestamp(window.last)) for window in windows),
+        pd.Series(False, index=days.index),
+    )
 
 
 def feature_findings(

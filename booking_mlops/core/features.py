@@ -43,5 +43,10 @@ def row_sample_sql(fraction: float, salt: str) -> str:
     return _hashed_below("booking_id", fraction, salt)
 
 
+def sampled_first_sql(salt: str) -> str:
+    """What to order bookings by so that the first ones are a sample of all: stable, whatever else is there."""
+    return f"xxhash64(booking_id, '{salt}')"
+
+
 def _hashed_below(column: str, fraction: float, salt: str) -> str:
     return f"pmod(xxhash64({column}, '{salt}'), {_BUCKETS}) < {round(fraction * _BUCKETS)}"

@@ -282,9 +282,13 @@ class Registry:
 
     def read_file(self, run_id: str, name: str) -> str:
         """A text artifact of a run."""
+        return self.read_bytes(run_id, name).decode()
+
+    def read_bytes(self, run_id: str, name: str) -> bytes:
+        """An artifact of a run."""
         client = self.client()
         with tempfile.TemporaryDirectory() as folder, _explained(f"{name} of run {run_id}"), _quiet():
-            return Path(client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8")
+            return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
 
     def load(self, version: Version) -> Any:
         """The version's scikit-learn pipeline."""

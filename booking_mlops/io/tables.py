@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from booking_mlops.errors import MissingTable, WriteFailed
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import DataFrame, DataFrameWriterV2, SparkSession
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,22 @@ def at_once(*actions: Callable[[], T]) -> list[T]:
     """
     with ThreadPoolExecutor(len(actions)) as pool:
         return [future.result() for future in [pool.submit(action) for action in actions]]
+
+
+def spark_errors() -> tuple[type[Exception], ...]:
+    """What Spark and Delta raise: some errors come as Python's own, others as Java's."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    return Py4JJavaError, PySparkException
+
+
+def to_pandas(rows: DataFrame) -> pd.DataFrame:
+    """The rows, here. What fails is raised; Spark would print a page of it as well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frame: pd.DataFrame = rows.toPandas()
+    return frame
 
 
 class Lake:
@@ -107,12 +125,9 @@ class Lake:
     @contextmanager
     def _writing(self, table: str) -> Iterator[None]:
         """Turn what stops a write into one line. A Delta commit is whole or not there: nothing is half-written."""
-        from py4j.protocol import Py4JJavaError
-        from pyspark.errors import PySparkException
-
         try:
             yield
-        except (Py4JJavaError, PySparkException) as error:
+        except spark_errors() as error:
             if _is_conflict(error):
                 why = "another run wrote it at the same time; run this one again"
             else:

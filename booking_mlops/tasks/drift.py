@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from booking_mlops.config.model import Drift
-from booking_mlops.core.drift import Finding, Window, capped, feature_findings, like_seasons, newest_window
-from booking_mlops.core.features import row_sample_sql
+from booking_mlops.core.drift import Finding, Window, capped, feature_findings, like_seasons, newest_window, within
+from booking_mlops.core.features import sampled_first_sql
 from booking_mlops.core.schema import FEATURE_KEY, FEATURE_TABLE, FEATURES
-from booking_mlops.errors import MissingTable
-from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
+from booking_mlops.errors import MissingTable, RegistryError
+from booking_mlops.io.registry import Version
+from booking_mlops.io.tables import to_pandas
 from booking_mlops.tasks.base import Task
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 NO_LIKE_SEASON = "no bookings of the same season to compare with, so the season may be all there is to it"
+REFERENCE_FILE = "reference.parquet"
+REFERENCE_ROWS_TAG = "reference_rows"
+"""A version's tag: how many of the bookings it was trained on are kept with it."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Bookings of the newest window, and those of the same season that the champion knew; each at most `max_rows`.
-
-    `known` is the whole feature table as the champion knew it.
-    """
+    """Bookings of the newest window, and those of the same season that the champion knew; each at most `max_rows`."""
 
     window: Window
     current: pd.DataFrame
     reference: pd.DataFrame
-    known: DataFrame
-    in_reference: str
-    """What a row of `known` meets to be in the reference."""
     same_season: bool
     """Whether like is compared with like: false when the champion knew too few bookings of the season."""
 
@@ -46,44 +44,67 @@ class Sides:
         return f"arrivals {self.window.first} to {self.window.last} against {against} as the champion knew it"
 
 
+def reference_file(trained_on: pd.DataFrame, names: Sequence[str], max_rows: int, seed: int) -> bytes:
+    """What a model is compared with later: at most `max_rows` of its training rows, in random order, as Parquet.
+
+    It is kept with the model because Delta forgets: VACUUM removes the version of the features it was trained on.
+    """
+    columns = ["booking_id", *names, FEATURE_KEY, "arrival_date"]
+    sample = trained_on[columns].sample(min(len(trained_on), max_rows), random_state=seed)
+    file = io.BytesIO()
+    sample.to_parquet(file, index=False)
+    return file.getvalue()
+
+
+def known_bookings(task: Task[Any, Any], champion: Version) -> pd.DataFrame | None:
+    """The bookings that were kept with the champion, in random order; None when it is of a release that kept none.
+
+    Raises: RegistryError when they can't be read.
+    """
+    if REFERENCE_ROWS_TAG not in champion.tags:
+        task.log.warning(
+            "version %d is of a release that kept no bookings with it; comparing with the newest", champion.number
+        )
+        return None
+    content = task.registry.read_bytes(champion.run_id, REFERENCE_FILE)
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except ValueError as error:
+        raise RegistryError(f"{REFERENCE_FILE} of run {champion.run_id}: {error}; train again") from error
+
+
 def read_sides(
     task: Task[Any, Any],
     config: Drift,
-    champion: Version | None,
+    known: pd.DataFrame | None,
     names: Sequence[str] = FEATURES,
     features_version: int | None = None,
 ) -> Sides:
-    """Read both sides, of a version of the features or the newest; the driver holds at most twice `max_rows`.
-
-    The reference comes from the table version the champion was trained on, as long as Delta still has it.
+    """Both sides: the newest of a version of the features, and the `known_bookings` or, without any, the same table.
 
     Raises: MissingTable when there are no features.
     """
-    newest = task.lake.version(FEATURE_TABLE.name) if features_version is None else features_version
-    features = task.lake.read(FEATURE_TABLE.name, newest)
-    days = _bookings_by_day(features)
-    if not days:
+    features = task.lake.read(FEATURE_TABLE.name, features_version)
+    # Delta's log knows, without a look at the rows.
+    last = features.selectExpr("max(arrival_date) AS last").collect()[0]["last"]
+    if last is None:
         raise MissingTable(f"{task.lake.full_name(FEATURE_TABLE.name)} is empty; run feature-table-creation")
-    known, known_days = _known_features(task, champion, features, newest) or (features, days)
-    window = newest_window(max(days), config.window_days)
+    window = newest_window(last, config.window_days)
     seasons = like_seasons(window, config.season_margin_days)
-    in_season = sum(count for day, count in known_days.items() if any(day in season for season in seasons))
-    same_season = in_season >= config.min_rows
-    in_reference = " OR ".join(season.sql("arrival_date") for season in seasons) if same_season else "true"
-    in_window = sum(count for day, count in days.items() if day in window)
-    current = _sample_sql(window.sql("arrival_date"), in_window, config.max_rows)
-    reference = _sample_sql(in_reference, in_season if same_season else sum(known_days.values()), config.max_rows)
-    columns = [*names, FEATURE_KEY]
-    if known is features:
-        # One pass over the table instead of two.
-        both = features.selectExpr(*columns, f"({current}) AS _current", f"({reference}) AS _reference")
-        rows = both.where("_current OR _reference").toPandas()
-        frames = [rows.loc[rows[side], columns].reset_index(drop=True) for side in ("_current", "_reference")]
+    columns = ["booking_id", *names, FEATURE_KEY]
+
+    def sample(condition: str) -> pd.DataFrame:
+        return _sample(features.where(condition).select(*columns), config.max_rows)
+
+    current = sample(window.sql("arrival_date"))
+    if known is None:
+        reference = sample(" OR ".join(season.sql("arrival_date") for season in seasons))
     else:
-        frames = [
-            table.where(where).select(*columns).toPandas() for table, where in ((features, current), (known, reference))
-        ]
-    return Sides(window, frames[0], frames[1], known, in_reference, same_season)
+        reference = known.loc[within(seasons, known["arrival_date"]), columns].head(config.max_rows)
+    same_season = len(reference) >= config.min_rows
+    if not same_season:
+        reference = sample("true") if known is None else known[columns].head(config.max_rows)
+    return Sides(window, current, reference.reset_index(drop=True), same_season)
 
 
 def drift_findings(sides: Sides, config: Drift, names: Sequence[str]) -> list[Finding]:
@@ -99,34 +120,8 @@ def drift_findings(sides: Sides, config: Drift, names: Sequence[str]) -> list[Fi
     return found if sides.same_season else capped(found, "warn", NO_LIKE_SEASON)
 
 
-def _known_features(
-    task: Task[Any, Any], champion: Version | None, features: DataFrame, newest: int
-) -> tuple[DataFrame, dict[date, int]] | None:
-    """The feature table as the champion knew it, and its bookings by day.
+def _sample(rows: DataFrame, limit: int) -> pd.DataFrame:
+    """At most `limit` rows, the same ones each time: one pass, however many there are."""
+    from pyspark.sql import functions as F
 
-    None when that is the newest version, when there is no champion, or when Delta has forgotten.
-    """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    version = (champion.tags.get(FEATURES_VERSION_TAG) if champion else None) or str(newest)
-    if int(version) == newest:
-        return None
-    try:
-        known = task.lake.read(FEATURE_TABLE.name, int(version))
-        if not set(features.columns) <= set(known.columns):
-            return None
-        return known, _bookings_by_day(known)
-    except (PySparkException, Py4JJavaError):
-        task.log.warning("version %s of the features is gone; comparing with the newest", version)
-        return None
-
-
-def _bookings_by_day(features: DataFrame) -> dict[date, int]:
-    """Bookings by day of arrival: a few hundred rows a year, whatever the size of the table."""
-    rows = features.groupBy("arrival_date").count().collect()
-    return {row["arrival_date"]: int(row["count"]) for row in rows if row["arrival_date"] is not None}
-
-
-def _sample_sql(condition: str, total: int, limit: int) -> str:
-    return f"({condition}) AND {row_sample_sql(limit / total, 'drift')}" if total > limit else f"({condition})"
+    return to_pandas(rows.orderBy(F.expr(sampled_first_sql("drift"))).limit(limit))

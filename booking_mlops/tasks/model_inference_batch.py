@@ -19,9 +19,10 @@ from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import start_workers
 from booking_mlops.io.tables import at_once
 from booking_mlops.tasks.base import Result, Task
-from booking_mlops.tasks.drift import drift_findings, read_sides
+from booking_mlops.tasks.drift import drift_findings, known_bookings, read_sides
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyarrow import RecordBatch
     from pyspark.sql import Column, DataFrame
 
@@ -94,8 +95,14 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             repr((champion.name, champion.number, champion.run_id, features_version, day)).encode()
         ).hexdigest()
         written = last_fingerprint != fingerprint
-        prepared: list[Any] = at_once(features.count, lambda: self.ensure_table(PREDICTIONS))
-        expected: int = prepared[0]
+        look_for_drift = written and self.config.drift.policy != "skip"
+        prepared: list[Any] = at_once(
+            features.count,
+            lambda: self.ensure_table(PREDICTIONS),
+            # Here and not beside the scoring: when it can't be read nothing is scored.
+            lambda: known_bookings(self, champion) if look_for_drift else None,
+        )
+        expected, _, known = prepared
         drift: tuple[Finding, ...] = ()
         counted: Mapping[str, Any] | None = None
         if written:
@@ -103,7 +110,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             rows = _prediction_rows(scored, champion, threshold, features_version, now)
 
             def look() -> tuple[Finding, ...]:
-                return self._drift(champion, names, features_version)
+                return self._drift(known, names, features_version) if look_for_drift else ()
 
             def write() -> Mapping[str, Any] | None:
                 self.log.info("scoring with %s version %d", champion.name, champion.number)
@@ -135,15 +142,13 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             drift=drift,
         )
 
-    def _drift(self, champion: Version, names: Sequence[str], features_version: int) -> tuple[Finding, ...]:
+    def _drift(self, known: pd.DataFrame | None, names: Sequence[str], features_version: int) -> tuple[Finding, ...]:
         """Features that moved away from what the champion was trained on.
 
         Raises: DriftAlarm when that is an alarm and the policy is to hold the scores.
         """
         config = self.config.drift
-        if config.policy == "skip":
-            return ()
-        found = drift_findings(read_sides(self, config, champion, names, features_version), config, names)
+        found = drift_findings(read_sides(self, config, known, names, features_version), config, names)
         noticed = tuple(finding for finding in found if finding.level in ("warn", "alarm"))
         for one in noticed:
             self.log.warning("drift: %s: PSI %.3f is %s; %s", one.subject, one.value, one.level, one.detail)

@@ -40,9 +40,10 @@ from booking_mlops.core.schema import (
 from booking_mlops.core.split import holdout_mask
 from booking_mlops.errors import DriftAlarm
 from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
+from booking_mlops.io.tables import spark_errors, to_pandas
 from booking_mlops.io.workspace import Workspace, in_workspace
 from booking_mlops.tasks.base import Result, Task
-from booking_mlops.tasks.drift import NO_LIKE_SEASON, Sides, drift_findings, read_sides
+from booking_mlops.tasks.drift import NO_LIKE_SEASON, Sides, drift_findings, known_bookings, read_sides
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -90,7 +91,7 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         """See `Task`. Raises: DriftAlarm after everything is written, when `fail_on_alarm`."""
         champion = self.registry.champion()
         names = tuple(self.registry.input_schema(champion)) if champion else FEATURES
-        sides = read_sides(self, self.config.drift, champion, names)
+        sides = read_sides(self, self.config.drift, known_bookings(self, champion) if champion else None, names)
         self.log.info("comparing %s", sides.about)
         findings = drift_findings(sides, self.config.drift, names)
         findings += self._domain(sides, names)
@@ -162,8 +163,8 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
             nan = float("nan")
             return [Finding("score drift", score, "PSI", nan, "too few", config.levels, 0, 0, "no predictions yet")]
         current = self._bounded(scored.where(sides.window.sql("arrival_date")), config.max_rows)[score]
-        known = sides.known.select("booking_id")
-        reference = self._bounded(scored.where(sides.in_reference).join(known, "booking_id"), config.max_rows)[score]
+        known = self.spark.createDataFrame(sides.reference[["booking_id"]])
+        reference = to_pandas(scored.join(known, "booking_id").select(score))[score]
         enough = min(len(current), len(reference)) >= config.min_rows
         value = psi(reference, current, config.bins) if enough else float("nan")
         found = Finding("score drift", score, "PSI", value, config.levels.of(value), config.levels, len(current),
@@ -174,8 +175,7 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         total = rows.count()
         if total > limit:
             rows = rows.where(row_sample_sql(limit / total, "monitoring"))
-        frame: pd.DataFrame = rows.toPandas()
-        return frame
+        return to_pandas(rows)
 
     def _live_metrics(self, window: Window, champion: Version | None) -> tuple[list[Finding], pd.DataFrame]:
         """The champion's metrics on bookings it was not trained on: for the newest window, and week by week."""
@@ -212,8 +212,6 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
 
     def _never_trained_on(self, frame: pd.DataFrame, champion: Version) -> pd.Series:
         """Holdout, or not there yet when the champion was trained."""
-        from pyspark.errors import PySparkException
-
         holdout = pd.Series(
             holdout_mask(frame[FEATURE_KEY].to_numpy(), self.config.holdout.fraction, self.config.holdout.salt),
             index=frame.index,
@@ -224,8 +222,8 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         try:
             trained = self.lake.read(FEATURE_TABLE.name, int(version)).select("booking_id")
             mine = self.spark.createDataFrame(frame[["booking_id"]])
-            new = set(mine.join(trained, "booking_id", "left_anti").toPandas()["booking_id"])
-        except PySparkException:
+            new = set(to_pandas(mine.join(trained, "booking_id", "left_anti"))["booking_id"])
+        except spark_errors():
             return holdout
         return holdout | frame["booking_id"].isin(new)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,9 @@ from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
 from booking_mlops.errors import DataQualityError, IncompatibleModel
 from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
+from booking_mlops.io.tables import to_pandas
 from booking_mlops.tasks.base import Result, Task
+from booking_mlops.tasks.drift import REFERENCE_FILE, REFERENCE_ROWS_TAG, reference_file
 from booking_mlops.tasks.history import PromotionHistory
 from booking_mlops.tasks.permissions import apply_permissions
 
@@ -238,11 +239,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         ]
         columns = ["booking_id", *self.config.features, *described, FEATURE_KEY, "arrival_date", LABEL]
         # The driver holds at most max_training_rows; the order decides the forest, so it is fixed.
-        with warnings.catch_warnings():
-            # What fails is raised; Spark would print a page of it as well.
-            warnings.simplefilter("ignore")
-            frame = joined.select(*columns).toPandas()
-        frame = frame.sort_values("booking_id", kind="stable").reset_index(drop=True)
+        frame = to_pandas(joined.select(*columns)).sort_values("booking_id", kind="stable").reset_index(drop=True)
         if frame[list(self.config.features)].isna().any(axis=None):
             raise DataQualityError(f"{self.lake.full_name(FEATURE_TABLE.name)} has empty feature values")
         mask = holdout_mask(frame[FEATURE_KEY].to_numpy(), self.config.holdout.fraction, self.config.holdout.salt)
@@ -341,6 +338,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             FEATURES_VERSION_TAG: str(data.features_version),
             LABELS_VERSION_TAG: str(data.labels_version),
             TRAINING_ROWS_TAG: str(len(data.train)),
+            REFERENCE_ROWS_TAG: str(min(len(data.train), config.max_reference_rows)),
             # MLflow shows this text on the run's own page.
             "mlflow.note.content": f"{trained.decision.outcome}: {trained.decision.reason}\n\nReport: `{REPORT_FILE}`.",
         }
@@ -407,6 +405,9 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             CONFIG_FILE: json.dumps(_public(dataclasses.asdict(self.config)), indent=2, default=str),
             "decision.json": json.dumps(dataclasses.asdict(trained.decision), indent=2, default=str),
             REPORT_FILE: report.render(page),
+            REFERENCE_FILE: reference_file(
+                trained.data.train, self.config.features, self.config.max_reference_rows, self.config.forest.seed
+            ),
             **{f"plots/{name}.png": png for name, png in pictures.items()},
         }
 

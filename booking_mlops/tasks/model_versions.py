@@ -14,6 +14,7 @@ from booking_mlops.core.pipeline import as_model_input, cancellation_probability
 from booking_mlops.core.promotion import Comparison, decide
 from booking_mlops.errors import NotReproducible
 from booking_mlops.io.registry import FEATURES_VERSION_TAG
+from booking_mlops.io.tables import spark_errors
 from booking_mlops.tasks.base import Result
 from booking_mlops.tasks.history import PromotionHistory
 from booking_mlops.tasks.model_train import CONFIG_FILE, LABELS_VERSION_TAG, ModelTrain
@@ -117,9 +118,6 @@ def reproduce(task: ModelTrain, number: int) -> ReproduceResult:
 
     Raises: NotReproducible when the data of then can't be read any more, or the predictions differ.
     """
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
     version = task.registry.version(number)
     recorded = json.loads(task.registry.read_file(version.run_id, CONFIG_FILE))
     recorded["env"] = dataclasses.asdict(task.env)
@@ -128,7 +126,7 @@ def reproduce(task: ModelTrain, number: int) -> ReproduceResult:
     features, labels = (int(version.tags[tag]) for tag in (FEATURES_VERSION_TAG, LABELS_VERSION_TAG))
     try:
         data = again.training_data(features, labels)
-    except (PySparkException, Py4JJavaError) as error:
+    except spark_errors() as error:
         raise NotReproducible(
             f"version {number} was trained on features version {features} and labels version {labels}, which can't be "
             "read any more: VACUUM has removed their files. Keep them longer with delta.deletedFileRetentionDuration"

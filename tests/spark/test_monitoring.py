@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from booking_mlops.errors import DriftAlarm
+from booking_mlops.errors import DriftAlarm, RegistryError
+from booking_mlops.io.machine import this_machine
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_monitor import ModelMonitor
 from booking_mlops.tasks.model_train import ModelTrain
@@ -87,19 +89,39 @@ def test_few_bookings_are_not_judged(spark: Any, good: Environment) -> None:
     assert "fewer than 500 rows on a side" in found(result, "feature drift")["lead_time"].detail
 
 
-def test_features_that_delta_has_forgotten_are_compared_with_the_newest(
+def test_the_champion_is_compared_with_what_it_was_trained_on_when_delta_has_forgotten_that(
     spark: Any, featured: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert make_task(ModelTrain, spark, featured, *FORTY).run().decision.promoted
     spark.sql(DEARER.format(features=featured.table("features")))
-    moved = make_task(ModelInferenceBatch, spark, featured, day=2).run()
-    assert [(one.subject, one.level) for one in moved.drift] == [("average_price", "alarm")]
-
     spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
     spark.sql(f"VACUUM {featured.table('features')} RETAIN 0 HOURS")
+    moved = make_task(ModelInferenceBatch, spark, featured, day=2).run()
+    assert [(one.subject, one.level) for one in moved.drift] == [("average_price", "alarm")]
+    result = make_task(ModelMonitor, spark, featured, "fail_on_alarm=false", day=2).run()
+    assert found(result, "feature drift")["average_price"].level == "alarm"
+    assert found(result, "score drift")["cancellation_probability"].reference_rows > 500
+
+    client = registry_of(featured).client()
+    client.delete_model_version_tag(featured.model_name, "1", "reference_rows")
     scored = make_task(ModelInferenceBatch, spark, featured, day=3).run()
     assert (scored.written, scored.drift) == (True, ())
-    assert "of the features is gone; comparing with the newest" in caplog.text
+    assert "version 1 is of a release that kept no bookings with it; comparing with the newest" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_without_the_bookings_to_compare_with_nothing_is_scored(spark: Any, featured: Environment, how: str) -> None:
+    assert make_task(ModelTrain, spark, featured, *FORTY).run().decision.promoted
+    registry = registry_of(featured)
+    (file,) = this_machine(os.environ).artifacts.glob(f"{registry.version(1).run_id}/artifacts/reference.parquet")
+    if how == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(RegistryError, match=r"reference\.parquet of run"):
+        make_task(ModelInferenceBatch, spark, featured).run()
+    assert spark.table(featured.table("predictions")).isEmpty()
+    assert make_task(ModelInferenceBatch, spark, featured, "drift.policy=skip").run().written
 
 
 @pytest.mark.parametrize("policy", ["hold", "warn", "skip"])
