@@ -84,6 +84,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         task.while_spark_rests = following.warm_up
     results: list[tuple[Task[Any, Any], Result, float]] = []
     with _progress(len(tasks)) as bar, logging_redirect_tqdm():
+        tasks[0].keep_classes = True
         # Both cores are Spark's while it starts.
         _ = tasks[0].spark
         threading.Thread(target=_import_early, args=(tasks,)).start()

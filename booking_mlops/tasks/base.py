@@ -67,6 +67,8 @@ class Task(ABC, Generic[ConfigT, ResultT]):
         self._given_spark = spark
         self.while_spark_rests: Callable[[], None] = lambda: None
         """Called by a task that will keep itself busy without Spark for a while; returns at once."""
+        self.keep_classes = False
+        """Whether a Spark started here is to keep its classes for later starts: for what uses most of them."""
 
     @classmethod
     def key(cls) -> str:
@@ -95,7 +97,9 @@ class Task(ABC, Generic[ConfigT, ResultT]):
         """The Spark session, started on first use."""
         if self._given_spark is not None:
             return self._given_spark
-        return spark_session(self.machine, self.env.spark_conf, os.environ, self.bytes_to_read)
+        return spark_session(
+            self.machine, self.env.spark_conf, os.environ, self.bytes_to_read, keep_classes=self.keep_classes
+        )
 
     def bytes_to_read(self) -> int:
         """At most how much the task reads, on a laptop."""

