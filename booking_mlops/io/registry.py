@@ -108,7 +108,11 @@ class Registry:
             with _own_environment():
                 mlflow.set_tracking_uri(self.tracking_uri)
                 mlflow.set_registry_uri(self.registry_uri)
-            with _explained(f"tracking server {_without_secrets(self.tracking_uri)}"), _own_logging():
+            with (
+                _explained(f"tracking server {_without_secrets(self.tracking_uri)}"),
+                _own_logging(),
+                _without_stray_folder(),
+            ):
                 self._client = mlflow.MlflowClient(self.tracking_uri, self.registry_uri)
         return self._client
 
@@ -356,6 +360,17 @@ def _own_logging() -> Iterator[None]:
         root.setLevel(level)
         database.handlers.clear()
         database.setLevel(logging.ERROR)
+
+
+@contextmanager
+def _without_stray_folder() -> Iterator[None]:
+    """MLflow makes a folder for artifacts where the program happens to be started, wherever they really go."""
+    folder = Path("mlruns")
+    own = folder.exists()
+    yield
+    if not own:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager

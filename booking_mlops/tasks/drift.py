@@ -66,11 +66,13 @@ def known_bookings(task: Task[Any, Any], champion: Version) -> pd.DataFrame | No
             "version %d is of a release that kept no bookings with it; comparing with the newest", champion.number
         )
         return None
-    content = task.registry.read_bytes(champion.run_id, REFERENCE_FILE)
     try:
-        return pd.read_parquet(io.BytesIO(content))
-    except ValueError as error:
-        raise RegistryError(f"{REFERENCE_FILE} of run {champion.run_id}: {error}; train again") from error
+        return pd.read_parquet(io.BytesIO(task.registry.read_bytes(champion.run_id, REFERENCE_FILE)))
+    except (RegistryError, ValueError) as error:
+        raise RegistryError(
+            f"what version {champion.number} was trained on can't be read from its run {champion.run_id}: {error}; "
+            "train again, or score without looking for drift: drift.policy=skip"
+        ) from error
 
 
 def read_sides(

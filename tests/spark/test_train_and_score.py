@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from booking_mlops.core.features import feature_key_sql
@@ -72,7 +74,10 @@ class TestFirstModel:
         plots = {item.path for item in client.list_artifacts(result.run_id, "plots")}
         assert len(plots) >= 4
         version = registry.version(1)
-        assert version.tags["training_rows"] == str(result.training_rows)
+        assert version.tags["training_rows"] == version.tags["reference_rows"] == str(result.training_rows)
+        kept = pd.read_parquet(io.BytesIO(registry.read_bytes(result.run_id, "reference.parquet")))
+        train = make_task(ModelTrain, spark, trained.environment).training_data().train
+        assert sorted(kept["booking_id"]) == sorted(train["booking_id"])
         folder = mlflow.artifacts.download_artifacts(version.uri)
         loaded = mlflow.pyfunc.load_model(folder)
         assert loaded.metadata.signature is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import date
 from typing import Any
 
@@ -23,8 +24,10 @@ from booking_mlops.core.drift import (
     newest_window,
     psi,
     quality_findings,
+    within,
     worst,
 )
+from booking_mlops.tasks.drift import reference_file
 
 LEVELS = Levels(0.1, 0.25)
 RNG = np.random.default_rng(5)
@@ -81,6 +84,32 @@ def test_the_season_is_the_same_days_of_each_year() -> None:
     assert (this.first, this.last) == (date(2018, 11, 20), date(2019, 1, 14))
     assert (last.first.weekday(), last.first) == (this.first.weekday(), date(2017, 11, 21))
     assert window.sql("d") == "d BETWEEN DATE'2018-12-04' AND DATE'2018-12-31'"
+    days = pd.Series([date(2017, 11, 20), date(2017, 11, 21), date(2018, 6, 1), date(2019, 1, 14), date(2019, 1, 15)])
+    assert within([this, last], days).tolist() == [False, True, False, True, False]
+
+
+def test_what_a_model_was_trained_on_is_kept_in_a_stable_sample() -> None:
+    rows = 1000
+    trained_on = pd.DataFrame(
+        {
+            "booking_id": [f"INN{number:05}" for number in range(rows)],
+            "lead_time": range(rows),
+            "feature_key": range(rows),
+            "arrival_date": [date(2018, 1, 1)] * rows,
+            "is_canceled": 1,
+        }
+    )
+    file = reference_file(trained_on, ["lead_time"], 300, seed=1)
+    kept = pd.read_parquet(io.BytesIO(file))
+    assert list(kept.columns) == ["booking_id", "lead_time", "feature_key", "arrival_date"]
+    assert kept["booking_id"].nunique() == 300
+    # The first of them are a sample too.
+    assert 400 < kept["lead_time"].head(100).mean() < 600
+    assert reference_file(trained_on, ["lead_time"], 300, seed=1) == file
+    everything = pd.read_parquet(io.BytesIO(reference_file(trained_on, ["lead_time"], 5000, seed=1)))
+    pd.testing.assert_frame_equal(
+        everything.sort_values("booking_id", ignore_index=True), trained_on[list(kept.columns)]
+    )
 
 
 @pytest.mark.parametrize(("value", "level"), [(0.09, "ok"), (0.1, "warn"), (0.25, "alarm"), (float("nan"), "too few")])

@@ -107,6 +107,16 @@ def test_the_operators_variables_win_over_the_file_and_the_file_over_the_machine
     assert on_cluster.tracking_uri == "databricks"
 
 
+def test_the_registry_leaves_nothing_where_the_program_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    Registry(Machine(False, tmp_path / "lake"), model_name="m", experiment="e", environ={}).experiment_id()
+    assert list(here.iterdir()) == []
+
+
 def test_the_commit_is_the_checkouts_or_the_wheels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert git_commit() == head
