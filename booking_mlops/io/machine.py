@@ -98,11 +98,17 @@ def git_commit() -> str:
 
 @dataclass(frozen=True)
 class Java:
-    """A Java: its home when the variable JAVA_HOME has to say so, the major version, and all it says of itself."""
+    """A Java: its program, its home when JAVA_HOME has to name it, the major version, and all it says of itself."""
 
+    executable: str
     home: str | None
     major: int
     version: str
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether it came with an archive of its own classes."""
+        return "sharing" in self.version
 
 
 def _ask_java(java: Path, home: str | None = None) -> Java | None:
@@ -112,7 +118,7 @@ def _ask_java(java: Path, home: str | None = None) -> Java | None:
         return None
     text = found.stderr + found.stdout
     match = re.search(r'version "(?:1\.)?(\d+)', text)
-    return Java(home, int(match.group(1)), text) if match and found.returncode == 0 else None
+    return Java(str(java), home, int(match.group(1)), text) if match and found.returncode == 0 else None
 
 
 def find_java(environ: Mapping[str, str]) -> Java:

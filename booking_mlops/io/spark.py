@@ -148,11 +148,21 @@ def _start_local(
     jars = delta_jars(environ)
     libraries = (pyspark.__version__, *(jar.name for jar in jars))
     archive = archive_options(shared_folder(), java, libraries, write=keep_classes, now=time.time())
-    for key, value in {**_local_conf(machine, jars, small, archive), **conf}.items():
-        builder = builder.config(key, value)
     machine.warehouse.mkdir(parents=True, exist_ok=True)
-    try:
+
+    def start(options: Sequence[str]) -> SparkSession:
+        for key, value in {**_local_conf(machine, jars, small, options), **conf}.items():
+            builder.config(key, value)
         return builder.getOrCreate()
+
+    try:
+        try:
+            return start(archive)
+        except Exception:
+            if not archive:
+                raise
+            # With settings of the user's own Java may refuse to make one.
+            return start(())
     except Exception as error:
         raise RuntimeSetupError(f"Spark does not start: {str(error).splitlines()[0]}") from error
 

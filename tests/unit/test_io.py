@@ -153,7 +153,7 @@ def test_importing_every_module_has_no_side_effect(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-JAVA = Java(home=None, major=17, version="openjdk 17.0.15")
+JAVA = Java("java", None, 17, "openjdk 17.0.15, sharing")
 NOW = 1_800_000_000.0
 
 
@@ -168,7 +168,7 @@ def test_java_keeps_its_classes_once_and_starts_with_them_from_then_on(tmp_path:
         return " ".join(archive_options(folder, java, libraries or ("3.5",), write=write, now=NOW))
 
     assert options(write=False) == ""
-    assert options(java=Java(None, 11, "11")) == ""
+    assert options(java=Java("java", None, 11, "11, sharing")) == ""
     assert not folder.exists()
     (part,) = re.findall(r"ArchiveClassesAtExit=(.*)\"", options())
     os.utime(part, (NOW - 60, NOW - 60))
@@ -184,7 +184,14 @@ def test_java_keeps_its_classes_once_and_starts_with_them_from_then_on(tmp_path:
     assert Path(archive).read_bytes().endswith(b"classes")
     assert class_files(folder) == [".jsa"]
     assert "ArchiveClassesAtExit" in options("3.6")
-    assert "ArchiveClassesAtExit" in options(java=Java(None, 17, "openjdk 17.0.16"))
+    assert "ArchiveClassesAtExit" in options(java=Java("java", None, 17, "17.0.16, sharing"))
+
+
+def test_a_java_that_cannot_keep_its_own_classes_starts_as_ever(tmp_path: Path) -> None:
+    for broken in ("/nowhere/java", "false"):
+        java = Java(broken, None, 17, "openjdk 17.0.15, mixed mode")
+        assert archive_options(tmp_path, java, ("3.5",), write=True, now=NOW) == ()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_folder_to_write_to_java_starts_as_ever(tmp_path: Path) -> None:
