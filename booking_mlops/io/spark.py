@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,10 @@ def spark_session(
     except ImportError:
         raise RuntimeSetupError("pyspark is not installed: pip install 'booking_mlops[local]'") from None
 
+    # pyspark needs it as soon as pandas comes in. Where setuptools stands in for it, setuptools is imported under the
+    # interpreter's own import lock, and waits for ever for a module that another thread is importing: so before any.
+    with suppress(ImportError):
+        importlib.import_module("distutils.version")
     settings = {key: _as_text(value) for key, value in conf.items()}
     if machine.on_cluster:
         session = SparkSession.builder.getOrCreate()

@@ -14,7 +14,8 @@ import pytest
 
 from booking_mlops.core.schema import FEATURE_TABLE, PROMOTIONS
 from booking_mlops.errors import DataQualityError, WriteFailed
-from booking_mlops.io.spark import start_workers
+from booking_mlops.io.machine import this_machine
+from booking_mlops.io.spark import spark_session, start_workers
 from booking_mlops.io.tables import at_once
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
@@ -184,3 +185,12 @@ def test_workers_are_there_with_their_modules_before_the_first_row(spark: Any) -
     assert not any(worker["imported"] for worker in workers())
     start_workers(spark, ["wave"])
     assert all(worker["imported"] for worker in workers())
+
+
+def test_a_session_leaves_nothing_to_import_under_the_interpreters_lock(
+    spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Otherwise `run`, which imports beside Spark's work, now and then never ends.
+    monkeypatch.delitem(sys.modules, "distutils.version", raising=False)
+    assert spark_session(this_machine(os.environ), {}, os.environ, lambda: 0) is spark
+    assert "distutils.version" in sys.modules
