@@ -35,18 +35,9 @@ _BUCKETS = 1_000_000
 
 def sample_sql(fraction: float, salt: str) -> str:
     """A condition that keeps about `fraction` of the distinct feature keys: stable, and twins stay together."""
-    return _hashed_below(FEATURE_KEY, fraction, salt)
-
-
-def row_sample_sql(fraction: float, salt: str) -> str:
-    """A condition that keeps about `fraction` of the bookings: stable, and distributed as all of them are."""
-    return _hashed_below("booking_id", fraction, salt)
+    return f"pmod(xxhash64({FEATURE_KEY}, '{salt}'), {_BUCKETS}) < {round(fraction * _BUCKETS)}"
 
 
 def sampled_first_sql(salt: str) -> str:
     """What to order bookings by so that the first ones are a sample of all: stable, whatever else is there."""
     return f"xxhash64(booking_id, '{salt}')"
-
-
-def _hashed_below(column: str, fraction: float, salt: str) -> str:
-    return f"pmod(xxhash64({column}, '{salt}'), {_BUCKETS}) < {round(fraction * _BUCKETS)}"

@@ -96,7 +96,7 @@ def read_sides(
     columns = ["booking_id", *names, FEATURE_KEY]
 
     def sample(condition: str) -> pd.DataFrame:
-        return _sample(features.where(condition).select(*columns), config.max_rows)
+        return at_most(features.where(condition).select(*columns), config.max_rows)
 
     current = sample(window.sql("arrival_date"))
     if known is None:
@@ -122,8 +122,8 @@ def drift_findings(sides: Sides, config: Drift, names: Sequence[str]) -> list[Fi
     return found if sides.same_season else capped(found, "warn", NO_LIKE_SEASON)
 
 
-def _sample(rows: DataFrame, limit: int) -> pd.DataFrame:
-    """At most `limit` rows, the same ones each time: one pass, however many there are."""
+def at_most(rows: DataFrame, limit: int) -> pd.DataFrame:
+    """At most `limit` of some bookings, the same ones each time: one pass, however many there are."""
     from pyspark.sql import functions as F
 
     return to_pandas(rows.orderBy(F.expr(sampled_first_sql("drift"))).limit(limit))

@@ -25,7 +25,6 @@ from booking_mlops.core.drift import (
     quality_findings,
     worst,
 )
-from booking_mlops.core.features import row_sample_sql
 from booking_mlops.core.schema import (
     BOOKINGS,
     FEATURE_KEY,
@@ -43,7 +42,7 @@ from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
 from booking_mlops.io.tables import spark_errors, to_pandas
 from booking_mlops.io.workspace import Workspace, in_workspace
 from booking_mlops.tasks.base import Result, Task
-from booking_mlops.tasks.drift import NO_LIKE_SEASON, Sides, drift_findings, known_bookings, read_sides
+from booking_mlops.tasks.drift import NO_LIKE_SEASON, Sides, at_most, drift_findings, known_bookings, read_sides
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -162,7 +161,7 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         if scored is None:
             nan = float("nan")
             return [Finding("score drift", score, "PSI", nan, "too few", config.levels, 0, 0, "no predictions yet")]
-        current = self._bounded(scored.where(sides.window.sql("arrival_date")), config.max_rows)[score]
+        current = at_most(scored.where(sides.window.sql("arrival_date")), config.max_rows)[score]
         known = self.spark.createDataFrame(sides.reference[["booking_id"]])
         reference = to_pandas(scored.join(known, "booking_id").select(score))[score]
         enough = min(len(current), len(reference)) >= config.min_rows
@@ -170,12 +169,6 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         found = Finding("score drift", score, "PSI", value, config.levels.of(value), config.levels, len(current),
                         len(reference), sides.about)  # fmt: skip
         return [found] if sides.same_season else capped([found], "warn", NO_LIKE_SEASON)
-
-    def _bounded(self, rows: DataFrame, limit: int) -> pd.DataFrame:
-        total = rows.count()
-        if total > limit:
-            rows = rows.where(row_sample_sql(limit / total, "monitoring"))
-        return to_pandas(rows)
 
     def _live_metrics(self, window: Window, champion: Version | None) -> tuple[list[Finding], pd.DataFrame]:
         """The champion's metrics on bookings it was not trained on: for the newest window, and week by week."""
@@ -190,7 +183,7 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
             return [nothing], weeks
         since = min(window.last - timedelta(weeks=config.weeks), window.first)
         labels = self.lake.read(LABELS.name).select("booking_id", LABEL)
-        frame = self._bounded(
+        frame = at_most(
             scored.where(f"arrival_date > DATE'{since}'").join(labels, "booking_id"), self.config.drift.max_rows
         )
         frame = frame[self._never_trained_on(frame, champion)]
