@@ -56,7 +56,7 @@ test-runtime:
 	@.venv-$(RUNTIME)/bin/python -m pytest tests/unit tests/spark tests/e2e $(ARGS)
 
 bench: setup ## Measure speed and memory, side by side; ARGS='--rows 10000000' for another size
-	@$(BIN)/python scripts/bench.py $(ARGS)
+	@$(BIN)/python -m devtools.bench $(ARGS)
 
 workspace: setup ## Keep a Databricks workspace up on this machine for the real dbx, and print what to export
 	@$(BIN)/python -m local_workspace serve
@@ -90,7 +90,7 @@ check-ci: $(LINT)/.ready $(LINT)/bin/actionlint $(LINT)/bin/gitleaks ## Check th
 	@echo "workflows and history: nothing found"
 
 workflows: setup ## Run here what GitHub would run: each workflow's steps, against the local workspace
-	@$(BIN)/python scripts/run_workflows.py --venv $(VENV) $(ARGS)
+	@$(BIN)/python -m devtools.run_workflows --venv $(VENV) $(ARGS)
 
 lint: setup $(LINT)/.ready ## ruff, mypy (strict) and import-linter
 	@$(LINT)/bin/ruff check .

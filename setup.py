@@ -75,7 +75,7 @@ setup(
     packages=find_packages(include=["booking_mlops", "booking_mlops.*"]),
     package_data={
         "booking_mlops": ["py.typed"],
-        "booking_mlops.core": ["monitoring.html", "report.html"],
+        "booking_mlops.core.reports": ["*.html"],
         "booking_mlops.io": ["log4j2.properties"],
     },
     python_requires=">=3.10,<3.13",

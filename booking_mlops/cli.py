@@ -11,16 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from booking_mlops.config.loader import load, load_tree, parse_setting, read_yaml
-from booking_mlops.core import made_data
-from booking_mlops.core.bundle import bundle_files, jobs_of
-from booking_mlops.core.deployment import check
+from booking_mlops.config.loader import load, load_tree, parse_setting
+from booking_mlops.core.bookings import synthetic_data
 from booking_mlops.errors import ConfigError
 from booking_mlops.tasks.base import TASK_KEYS, Result, Task, format_summary, guarded, show
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
@@ -139,59 +136,6 @@ def show_config(arguments: argparse.Namespace) -> None:
     print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
 
 
-class _PlainDumper(yaml.SafeDumper):
-    """YAML without anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (PyYAML's own signature)
-        """Every value is written where it is used."""
-        return True
-
-
-def check_deployment(arguments: argparse.Namespace) -> None:
-    """Report everything in the deployment file that would fail, or do something else than meant, on Databricks."""
-    root: Path = arguments.file.resolve().parent
-    tree = read_yaml(arguments.file)
-    project = read_yaml(root / ".dbx" / "project.json")
-    found = {point.name for point in entry_points(group="console_scripts") if point.value.startswith("booking_mlops.")}
-    environments = [file.stem for file in sorted(arguments.conf_dir.glob("envs/*.yml"))]
-    problems = check(
-        tree,
-        entry_points=found,
-        environments=environments,
-        project_environments=list(project.get("environments", {})),
-        file_exists=lambda name: (root / name).is_file(),
-    )
-    if problems:
-        raise ConfigError("\nerror: ".join(f"{arguments.file}: {problem}" for problem in problems))
-    workflows = [
-        workflow["name"] for environment in tree["environments"].values() for workflow in environment["workflows"]
-    ]
-    print(f"{arguments.file}: {len(workflows)} workflows in {len(tree['environments'])} environments are sound")
-
-
-_BUNDLE_HEAD = (
-    "# Made of deployment.yml by: booking-mlops deployment to-bundle. Change deployment.yml and make it again.\n"
-)
-
-
-def to_bundle(arguments: argparse.Namespace) -> None:
-    """Write the deployment file as a Databricks Asset Bundle."""
-    check_deployment(arguments)
-    project = read_yaml(arguments.file.resolve().parent / ".dbx" / "project.json")
-    files = bundle_files(read_yaml(arguments.file), project)
-    there = [name for name in files if (arguments.out / name).exists()]
-    if there and not arguments.force:
-        raise ConfigError(f"{arguments.out / there[0]} exists; choose another --out, or add --force")
-    for name, content in files.items():
-        target = arguments.out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Written out in full: a bundle must be readable without this project's anchors.
-        text = yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)
-        target.write_text(_BUNDLE_HEAD + text, encoding="utf-8")
-        print(target)
-    print(f"{sum(1 for _ in jobs_of(files))} jobs; deploy them with: databricks bundle deploy --target ENV")
-
-
 def make_data(arguments: argparse.Namespace) -> None:
     """Write made bookings as a CSV file."""
     from tqdm import tqdm
@@ -204,8 +148,8 @@ def make_data(arguments: argparse.Namespace) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     with part.open("w", encoding="utf-8") as file, tqdm(total=arguments.rows, unit="row", disable=None) as bar:
-        for number, chunk in enumerate(made_data.make_chunks(arguments.rows, arguments.seed)):
-            file.writelines(f"{line}\n" for line in made_data.as_lines(chunk, header=number == 0))
+        for number, chunk in enumerate(synthetic_data.make_chunks(arguments.rows, arguments.seed)):
+            file.writelines(f"{line}\n" for line in synthetic_data.as_lines(chunk, header=number == 0))
             bar.update(len(chunk))
     part.replace(target)
     print(f"{arguments.rows:,} made bookings in {target}")
@@ -249,23 +193,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_model_commands(commands)
 
-    deployment = commands.add_parser("deployment", help="Check what dbx would deploy, or write it as a bundle.")
-    actions = deployment.add_subparsers(title="actions", metavar="ACTION", required=True)
-    checking = actions.add_parser("check", help="Find what dbx's own reader lets pass; contacts nobody.")
-    checking.add_argument(
-        "--file", metavar="FILE", type=Path, default=Path("deployment.yml"), help="default: deployment.yml"
-    )
-    checking.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
-    checking.set_defaults(action=check_deployment)
-
-    bundling = actions.add_parser("to-bundle", help="Write it as a Databricks Asset Bundle, to leave dbx behind.")
-    bundling.add_argument(
-        "--file", metavar="FILE", type=Path, default=Path("deployment.yml"), help="default: deployment.yml"
-    )
-    bundling.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
-    bundling.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="the project's folder; default: here")
-    bundling.add_argument("--force", action="store_true", help="replace files that are there")
-    bundling.set_defaults(action=to_bundle)
+    _add_checkout_commands(commands)
 
     made = add("make-data", make_data, "Write made bookings in the form of Booking.csv.")
     made.add_argument("--rows", type=int, default=20_000, help="default: 20000")
@@ -273,6 +201,14 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--out", metavar="FILE", type=Path, default=Path("Booking.csv"), help="default: Booking.csv")
     made.add_argument("--force", action="store_true", help="replace the file when it is there")
     return parser
+
+
+def _add_checkout_commands(commands: Any) -> None:
+    """Add the commands of the folder `devtools`, which a checkout has beside the package and a wheel has not."""
+    root = Path(__file__).resolve().parent.parent
+    if (root / "devtools" / "commands.py").is_file():
+        sys.path.insert(0, str(root))
+        importlib.import_module("devtools.commands").add(commands)
 
 
 def _add_model_commands(commands: Any) -> None:

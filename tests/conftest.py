@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from booking_mlops import cli
-from booking_mlops.core import made_data
-from booking_mlops.core.schema import CSV_HEADER
+from booking_mlops.core.bookings import synthetic_data
+from booking_mlops.core.bookings.schema import CSV_HEADER
 from booking_mlops.io.machine import this_machine
 from booking_mlops.io.spark import spark_session
 
@@ -137,7 +137,7 @@ def noon(day: int = 1) -> Callable[[], datetime]:
 
 def write_bookings(path: Path, rows: int = 200, seed: int = 3) -> list[str]:
     """A clean made file; returns its lines, header first."""
-    lines = made_data.as_lines(made_data.make(rows * 2, seed), header=True)
+    lines = synthetic_data.as_lines(synthetic_data.make(rows * 2, seed), header=True)
     clean = [line for line in lines if "2018-2-29" not in line][: rows + 1]
     path.write_text("\n".join(clean) + "\n", encoding="utf-8")
     return clean

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from booking_mlops.config.loader import nearest
-from booking_mlops.core.drift import Levels
-from booking_mlops.core.metrics import Costs
-from booking_mlops.core.pipeline import Forest
-from booking_mlops.core.promotion import ComparisonRule, Gates
-from booking_mlops.core.quality import Ranges
-from booking_mlops.core.schema import CSV_COLUMNS, FEATURES
+from booking_mlops.core.bookings.quality import Ranges
+from booking_mlops.core.bookings.schema import CSV_COLUMNS, FEATURES
+from booking_mlops.core.drift.measures import Levels
+from booking_mlops.core.model.metrics import Costs
+from booking_mlops.core.model.pipeline import Forest
+from booking_mlops.core.model.promotion import ComparisonRule, Gates
 from booking_mlops.errors import ConfigError
 
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")

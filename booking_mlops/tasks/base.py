@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from booking_mlops.config.loader import load
 from booking_mlops.config.model import EnvConfig
-from booking_mlops.core.schema import Table
+from booking_mlops.core.bookings.schema import Table
 from booking_mlops.errors import BookingMlopsError
 from booking_mlops.io.machine import Machine, this_machine
 from booking_mlops.io.registry import Registry

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from booking_mlops.config.model import Drift
-from booking_mlops.core.drift import Finding, Window, capped, feature_findings, like_seasons, newest_window, within
-from booking_mlops.core.features import sampled_first_sql
-from booking_mlops.core.schema import FEATURE_KEY, FEATURE_TABLE, FEATURES
+from booking_mlops.core.bookings.features import sampled_first_sql
+from booking_mlops.core.bookings.schema import FEATURE_KEY, FEATURE_TABLE, FEATURES
+from booking_mlops.core.drift.measures import (
+    Finding,
+    Window,
+    capped,
+    feature_findings,
+    like_seasons,
+    newest_window,
+    within,
+)
 from booking_mlops.errors import MissingTable, RegistryError
 from booking_mlops.io.registry import Version
 from booking_mlops.io.tables import to_pandas

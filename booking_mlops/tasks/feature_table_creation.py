@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from booking_mlops.config.model import FeatureTableCreationConfig
-from booking_mlops.core.features import feature_key_sql, feature_select, label_select, sample_sql
-from booking_mlops.core.schema import BOOKINGS, FEATURE_TABLE, LABELS, Table
+from booking_mlops.core.bookings.features import feature_key_sql, feature_select, label_select, sample_sql
+from booking_mlops.core.bookings.schema import BOOKINGS, FEATURE_TABLE, LABELS, Table
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.tables import at_once
 from booking_mlops.tasks.base import Result, Task

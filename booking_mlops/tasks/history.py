@@ -6,8 +6,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from booking_mlops.core.promotion import Decision
-from booking_mlops.core.schema import PROMOTIONS
+from booking_mlops.core.bookings.schema import PROMOTIONS
+from booking_mlops.core.model.promotion import Decision
 from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import Version
 from booking_mlops.tasks.base import Task, principal

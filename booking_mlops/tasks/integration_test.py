@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from booking_mlops.config.model import IntegrationTestConfig
-from booking_mlops.core.schema import BOOKINGS, FEATURE_TABLE, LABEL, LABELS, PREDICTIONS
+from booking_mlops.core.bookings.schema import BOOKINGS, FEATURE_TABLE, LABEL, LABELS, PREDICTIONS
 from booking_mlops.errors import BrokenPromise
 from booking_mlops.tasks.base import Result, Task
 from booking_mlops.tasks.history import PromotionHistory

@@ -11,9 +11,9 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.config.model import ModelInferenceBatchConfig
-from booking_mlops.core.drift import Finding
-from booking_mlops.core.pipeline import cancellation_probability
-from booking_mlops.core.schema import FEATURE_TABLE, PREDICTIONS
+from booking_mlops.core.bookings.schema import FEATURE_TABLE, PREDICTIONS
+from booking_mlops.core.drift.measures import Finding
+from booking_mlops.core.model.pipeline import cancellation_probability
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import start_workers
@@ -69,7 +69,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         def start() -> None:
             # Scoring starts its own when there are none.
             with suppress(Exception):
-                start_workers(session, ("sklearn.compose", "sklearn.ensemble", "booking_mlops.core.pipeline"))
+                start_workers(session, ("sklearn.compose", "sklearn.ensemble", "booking_mlops.core.model.pipeline"))
 
         threading.Thread(target=start, daemon=True).start()
 

@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from booking_mlops.config.model import ModelMonitorConfig
-from booking_mlops.core import monitoring_report
-from booking_mlops.core.drift import (
+from booking_mlops.core.bookings.schema import (
+    BOOKINGS,
+    FEATURE_KEY,
+    FEATURE_TABLE,
+    FEATURES,
+    LABEL,
+    LABELS,
+    MONITORING,
+    PREDICTIONS,
+    REJECTED,
+)
+from booking_mlops.core.drift.measures import (
     Finding,
     Level,
     Levels,
@@ -25,18 +35,8 @@ from booking_mlops.core.drift import (
     quality_findings,
     worst,
 )
-from booking_mlops.core.schema import (
-    BOOKINGS,
-    FEATURE_KEY,
-    FEATURE_TABLE,
-    FEATURES,
-    LABEL,
-    LABELS,
-    MONITORING,
-    PREDICTIONS,
-    REJECTED,
-)
-from booking_mlops.core.split import holdout_mask
+from booking_mlops.core.model.split import holdout_mask
+from booking_mlops.core.reports import monitoring_report
 from booking_mlops.errors import DriftAlarm
 from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
 from booking_mlops.io.tables import spark_errors, to_pandas

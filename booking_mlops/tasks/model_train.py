@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from booking_mlops.config.model import ModelTrainConfig
-from booking_mlops.core import plots, report
-from booking_mlops.core.features import sample_sql
-from booking_mlops.core.metrics import (
+from booking_mlops.core.bookings.features import sample_sql
+from booking_mlops.core.bookings.quality import profile
+from booking_mlops.core.bookings.schema import FEATURE_KEY, FEATURE_TABLE, LABEL, LABELS
+from booking_mlops.core.model.metrics import (
     Draws,
     Interval,
     Metrics,
@@ -28,18 +29,17 @@ from booking_mlops.core.metrics import (
     operating_threshold,
     single_feature_auc,
 )
-from booking_mlops.core.pipeline import (
+from booking_mlops.core.model.pipeline import (
     as_model_input,
     cancellation_probability,
     fit,
     importance_by_feature,
     permutation_importance,
 )
-from booking_mlops.core.promotion import Comparison, Decision, GateInputs, check_gates, decide
-from booking_mlops.core.quality import profile
-from booking_mlops.core.schema import FEATURE_KEY, FEATURE_TABLE, LABEL, LABELS
-from booking_mlops.core.slices import slices
-from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
+from booking_mlops.core.model.promotion import Comparison, Decision, GateInputs, check_gates, decide
+from booking_mlops.core.model.slices import slices
+from booking_mlops.core.model.split import holdout_mask, later_mask, one_row_each
+from booking_mlops.core.reports import model_report, plots
 from booking_mlops.errors import DataQualityError, IncompatibleModel
 from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
@@ -389,14 +389,14 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             "Delta versions": f"features {trained.data.features_version}, labels {trained.data.labels_version}",
             "Git commit": tags["git_commit"],
         }
-        page = report.ReportData(
+        page = model_report.ReportData(
             title=f"{self.env.model_name}: a challenger of {self.clock():%Y-%m-%d}",
             decision=trained.decision,
             metrics=trained.metrics,
             intervals=trained.bounds,
             champion=comparison.champion if comparison else None,
             time_ordered=trained.time_ordered,
-            plain=report.in_plain_words(labels, probabilities, threshold),
+            plain=model_report.in_plain_words(labels, probabilities, threshold),
             slices=slices(holdout, labels, probabilities),
             plots=pictures,
             facts=facts,
@@ -404,7 +404,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         return {
             CONFIG_FILE: json.dumps(_public(dataclasses.asdict(self.config)), indent=2, default=str),
             "decision.json": json.dumps(dataclasses.asdict(trained.decision), indent=2, default=str),
-            REPORT_FILE: report.render(page),
+            REPORT_FILE: model_report.render(page),
             REFERENCE_FILE: reference_file(
                 trained.data.train, self.config.features, self.config.max_reference_rows, self.config.forest.seed
             ),

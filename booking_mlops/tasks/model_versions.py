@@ -10,8 +10,8 @@ import numpy as np
 
 from booking_mlops.config.loader import build
 from booking_mlops.config.model import ModelTrainConfig
-from booking_mlops.core.pipeline import as_model_input, cancellation_probability
-from booking_mlops.core.promotion import Comparison, decide
+from booking_mlops.core.model.pipeline import as_model_input, cancellation_probability
+from booking_mlops.core.model.promotion import Comparison, decide
 from booking_mlops.errors import NotReproducible
 from booking_mlops.io.registry import FEATURES_VERSION_TAG
 from booking_mlops.io.tables import spark_errors

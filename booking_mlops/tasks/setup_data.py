@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from booking_mlops.config.model import SetupDataConfig
-from booking_mlops.core import made_data
-from booking_mlops.core.quality import check_header, raw_name, reason_sql, value_sql
-from booking_mlops.core.schema import BOOKINGS, CSV_COLUMNS, CSV_HEADER, REJECTED
+from booking_mlops.core.bookings import synthetic_data
+from booking_mlops.core.bookings.quality import check_header, raw_name, reason_sql, value_sql
+from booking_mlops.core.bookings.schema import BOOKINGS, CSV_COLUMNS, CSV_HEADER, REJECTED
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.tables import at_once, root_cause
 from booking_mlops.tasks.base import Result, Task
@@ -161,8 +161,8 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         rows, seed = self.config.made_rows, self.config.made_seed
         self.log.info("making %s bookings (seed %d)", f"{rows:,}", seed)
         lines = [",".join(CSV_HEADER)]
-        for chunk in made_data.make_chunks(rows, seed):
-            lines += made_data.as_lines(chunk, header=False)
+        for chunk in synthetic_data.make_chunks(rows, seed):
+            lines += synthetic_data.as_lines(chunk, header=False)
         text = self.spark.createDataFrame(pd.DataFrame({"value": lines}))
         return f"made_{rows}_seed{seed}.csv", True, text
 

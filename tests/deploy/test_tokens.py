@@ -98,7 +98,7 @@ def workflow_environment(server: Server, name: str, **more: str) -> dict[str, st
 def test_the_workflows_script_gets_one_and_masks_it_first(server: Server, tmp_path: Path) -> None:
     handed_on = tmp_path / "github_env"
     handed_on.touch()
-    script = [sys.executable, str(ROOT / "scripts" / "databricks_token.py")]
+    script = [sys.executable, str(ROOT / "devtools" / "databricks_token.py")]
     environ = workflow_environment(server, "staging", GITHUB_ENV=str(handed_on))
     done = subprocess.run(script, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

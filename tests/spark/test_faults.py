@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from booking_mlops.core.pipeline import as_model_input, cancellation_probability
-from booking_mlops.core.promotion import decide
+from booking_mlops.core.model.pipeline import as_model_input, cancellation_probability
+from booking_mlops.core.model.promotion import decide
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Environment
 from tests.spark.conftest import FORTY, Trained, broken, make_task

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from booking_mlops.core.schema import FEATURES
+from booking_mlops.core.bookings.schema import FEATURES
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from tests.conftest import Cli, Environment, write_environment
 from tests.spark.conftest import Trained, make_task

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from booking_mlops.core.schema import CSV_COLUMNS
+from booking_mlops.core.bookings.schema import CSV_COLUMNS
 from booking_mlops.tasks.setup_data import SetupData
 from tests.conftest import HEADER, Cli, Environment, write_bookings, write_environment
 from tests.spark.conftest import make_task

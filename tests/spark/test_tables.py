@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from booking_mlops.core.schema import FEATURE_TABLE, PROMOTIONS
+from booking_mlops.core.bookings.schema import FEATURE_TABLE, PROMOTIONS
 from booking_mlops.errors import DataQualityError, WriteFailed
 from booking_mlops.io.machine import this_machine
 from booking_mlops.io.spark import spark_session, start_workers

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from booking_mlops.core.features import feature_key_sql
-from booking_mlops.core.metrics import evaluate
-from booking_mlops.core.pipeline import as_model_input, cancellation_probability
-from booking_mlops.core.schema import FEATURES, PREDICTIONS
-from booking_mlops.core.split import holdout_mask
+from booking_mlops.core.bookings.features import feature_key_sql
+from booking_mlops.core.bookings.schema import FEATURES, PREDICTIONS
+from booking_mlops.core.model.metrics import evaluate
+from booking_mlops.core.model.pipeline import as_model_input, cancellation_probability
+from booking_mlops.core.model.split import holdout_mask
 from booking_mlops.errors import DataQualityError, IncompatibleModel, NoChampion, RegistryError
 from booking_mlops.io.registry import Registry
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation

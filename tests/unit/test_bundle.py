@@ -11,8 +11,8 @@ import yaml
 from databricks.bundles.jobs import Job
 
 from booking_mlops.config.loader import read_yaml
-from booking_mlops.core.bundle import bundle_files, jobs_of
 from booking_mlops.errors import ConfigError
+from devtools.bundle import bundle_files, jobs_of
 from tests.conftest import ROOT, Cli
 
 DEPLOYMENT = read_yaml(ROOT / "deployment.yml")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from booking_mlops import cli
-from booking_mlops.core.schema import CSV_HEADER
+from booking_mlops.core.bookings.schema import CSV_HEADER
 from booking_mlops.tasks import base
 from tests.conftest import Cli
 

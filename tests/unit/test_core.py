@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from booking_mlops.core import made_data, plots
-from booking_mlops.core.features import sample_sql
-from booking_mlops.core.metrics import (
+from booking_mlops.core.bookings import synthetic_data
+from booking_mlops.core.bookings.features import sample_sql
+from booking_mlops.core.bookings.quality import check_header, profile
+from booking_mlops.core.bookings.schema import CATEGORICAL_FEATURES, CSV_COLUMNS, CSV_HEADER, FEATURES
+from booking_mlops.core.model.metrics import (
     Costs,
     Interval,
     Metrics,
@@ -24,17 +26,16 @@ from booking_mlops.core.metrics import (
     operating_threshold,
     single_feature_auc,
 )
-from booking_mlops.core.pipeline import (
+from booking_mlops.core.model.pipeline import (
     Forest,
     as_model_input,
     cancellation_probability,
     fit,
     importance_by_feature,
 )
-from booking_mlops.core.promotion import Comparison, ComparisonRule, GateInputs, Gates, check_gates, decide
-from booking_mlops.core.quality import check_header, profile
-from booking_mlops.core.schema import CATEGORICAL_FEATURES, CSV_COLUMNS, CSV_HEADER, FEATURES
-from booking_mlops.core.split import holdout_mask, later_mask, one_row_each
+from booking_mlops.core.model.promotion import Comparison, ComparisonRule, GateInputs, Gates, check_gates, decide
+from booking_mlops.core.model.split import holdout_mask, later_mask, one_row_each
+from booking_mlops.core.reports import plots
 from booking_mlops.errors import DataQualityError
 
 KEYS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50).map(lambda keys: np.array(keys, np.int64))
@@ -275,12 +276,12 @@ class TestQuality:
 
 class TestMadeData:
     def test_the_same_arguments_give_the_same_rows(self) -> None:
-        pd.testing.assert_frame_equal(made_data.make(300, 1), made_data.make(300, 1))
-        assert not made_data.make(300, 1).equals(made_data.make(300, 2))
+        pd.testing.assert_frame_equal(synthetic_data.make(300, 1), synthetic_data.make(300, 1))
+        assert not synthetic_data.make(300, 1).equals(synthetic_data.make(300, 2))
 
     @pytest.mark.parametrize("rows", [1, 2, 999, 1001])
     def test_any_number_of_rows_in_pieces(self, rows: int) -> None:
-        chunks = list(made_data.make_chunks(rows, 4, chunk=500))
+        chunks = list(synthetic_data.make_chunks(rows, 4, chunk=500))
         whole = pd.concat(chunks)
         assert len(whole) == rows
         assert whole["Booking_ID"].is_unique
@@ -290,7 +291,7 @@ class TestMadeData:
         # The reference: a default forest of 100 trees reaches .901 at 20,000 rows, random split (data study).
         aucs = []
         for seed in (7, 8):
-            made = made_data.make(20_000, seed)
+            made = synthetic_data.make(20_000, seed)
             made.columns = pd.Index([column.name for column in CSV_COLUMNS])
             labels = (made["booking_status"] == "Canceled").to_numpy(dtype=int)
             assert labels.mean() == pytest.approx(0.328, abs=0.012)
@@ -306,7 +307,7 @@ class TestPipeline:
     @pytest.fixture(scope="class")
     @staticmethod
     def rows() -> tuple[pd.DataFrame, np.ndarray]:
-        made = made_data.make(1500, 5)
+        made = synthetic_data.make(1500, 5)
         made.columns = pd.Index([column.name for column in CSV_COLUMNS])
         return as_model_input(made, FEATURES), (made["booking_status"] == "Canceled").to_numpy(dtype=int)
 
@@ -359,7 +360,7 @@ def test_sampling_is_by_feature_key() -> None:
 
 @pytest.mark.parametrize("max_features", [None, 0.4])
 def test_the_quick_way_through_the_forest_gives_the_same_probabilities(max_features: float | None) -> None:
-    frame = made_data.make(3_000, 5)
+    frame = synthetic_data.make(3_000, 5)
     frame.columns = [column.name for column in CSV_COLUMNS]
     numbers = {name: pd.to_numeric(frame[name]) for name in FEATURES if name not in CATEGORICAL_FEATURES}
     inputs = as_model_input(frame.assign(**numbers), FEATURES)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from booking_mlops.config.loader import read_yaml
-from booking_mlops.core.deployment import check
+from devtools.deployment import check
 from tests.conftest import ROOT, Cli
 from tests.unit.test_cli import TASKS
 

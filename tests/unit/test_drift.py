@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_mlops.core.drift import (
+from booking_mlops.core.drift.measures import (
     Finding,
     Level,
     Levels,

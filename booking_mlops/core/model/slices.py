@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from booking_mlops.core.metrics import evaluate
+from booking_mlops.core.model.metrics import evaluate
 
 MIN_ROWS = 50
 _LEAD_EDGES = [-1, 7, 30, 90, 151, np.inf]

@@ -1,8 +1,8 @@
 """Run here what GitHub would run: the `run:` steps of each workflow, in order, with the variables the workflow gives.
 
-    python scripts/run_workflows.py                     every scenario below, in a clean clone of HEAD
-    python scripts/run_workflows.py deploy              one of them
-    python scripts/run_workflows.py --list
+    python -m devtools.run_workflows                     every scenario below, in a clean clone of HEAD
+    python -m devtools.run_workflows deploy              one of them
+    python -m devtools.run_workflows --list
 
 GitHub's own part is stood in for and nothing else: checkout is the clean clone, artifacts are a folder, a masked value
 is masked, and the identity that a job with `id-token: write` asks for comes from local_workspace, which is also

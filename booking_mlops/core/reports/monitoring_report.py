@@ -9,10 +9,10 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from booking_mlops.core import plots
-from booking_mlops.core.drift import Finding, Level
+from booking_mlops.core.drift.measures import Finding, Level
+from booking_mlops.core.reports import plots
 
-_TEMPLATE = Path(__file__).with_name("monitoring.html")
+_TEMPLATE = Path(__file__).with_name("monitoring_report.html")
 _SHOWN_FEATURES = 4
 _ORDER = {"alarm": 0, "warn": 1, "ok": 2, "too few": 3}
 

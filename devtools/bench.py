@@ -1,8 +1,8 @@
 """How fast the tasks are: ratios of things measured side by side, in one run, on this machine.
 
-    python scripts/bench.py                      36,285 and 1,000,000 made bookings
-    python scripts/bench.py --rows 10000000      another size instead of the million
-    python scripts/bench.py --only scoring
+    python -m devtools.bench                      36,285 and 1,000,000 made bookings
+    python -m devtools.bench --rows 10000000      another size instead of the million
+    python -m devtools.bench --only scoring
 
 Each measurement is a process of its own; memory is the most that process and its children held at once.
 """
@@ -131,7 +131,7 @@ def features_folder(one: Any) -> Path:
 
 def features(given: Given) -> dict[str, float]:
     """feature-table-creation, and a bare copy of the same file to Delta."""
-    from booking_mlops.core.schema import FEATURE_TABLE, LABELS
+    from booking_mlops.core.bookings.schema import FEATURE_TABLE, LABELS
 
     one = task("feature-table-creation")
     session, lake = one.spark, one.lake
@@ -198,7 +198,7 @@ def limit(given: Given) -> dict[str, float]:
     import deltalake
     import pyarrow.dataset
 
-    from booking_mlops.core.pipeline import as_model_input
+    from booking_mlops.core.model.pipeline import as_model_input
 
     one = task("model-inference-batch")
     champion = one.registry.require_champion()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from booking_mlops.core.schema import CANCELED, CSV_HEADER, NOT_CANCELED
+from booking_mlops.core.bookings.schema import CANCELED, CSV_HEADER, NOT_CANCELED
 
 CHUNK = 250_000
 

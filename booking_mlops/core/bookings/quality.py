@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from booking_mlops.core.schema import CANCELED, CSV_COLUMNS, CSV_HEADER, NOT_CANCELED, CsvColumn
+from booking_mlops.core.bookings.schema import CANCELED, CSV_COLUMNS, CSV_HEADER, NOT_CANCELED, CsvColumn
 from booking_mlops.errors import DataQualityError
 
 Ranges = Mapping[str, tuple[float, float]]

@@ -1,6 +1,6 @@
 """Write what the newest run of a job printed, task by task, to the workflow's summary: metrics, decision, champion.
 
-    python scripts/job_summary.py staging-integration-test
+    python devtools/job_summary.py staging-integration-test
 
 Goes to $GITHUB_STEP_SUMMARY, or to the terminal when there is none. The workspace comes from DATABRICKS_HOST and
 DATABRICKS_TOKEN.

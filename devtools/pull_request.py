@@ -1,7 +1,7 @@
 """Give a pull request its own schema, model, experiment and job on the staging workspace, or remove them again.
 
-    python scripts/pull_request.py isolate 12      edits conf/envs/staging.yml and deployment.yml of this checkout
-    python scripts/pull_request.py remove 12       drops what `isolate` had deployed; safe when nothing was
+    python devtools/pull_request.py isolate 12      edits conf/envs/staging.yml and deployment.yml of this checkout
+    python devtools/pull_request.py remove 12       drops what `isolate` had deployed; safe when nothing was
 
 Without it, two pull requests, or one and a merge, would write to the same tables.
 """

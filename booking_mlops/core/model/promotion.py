@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from booking_mlops.core.metrics import Interval, Metrics
+from booking_mlops.core.model.metrics import Interval, Metrics
 
 Outcome = Literal["promoted", "kept", "rejected"]
 

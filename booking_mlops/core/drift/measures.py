@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from booking_mlops.core.quality import Ranges
+from booking_mlops.core.bookings.quality import Ranges
 
 Level = Literal["ok", "warn", "alarm", "too few"]
 _SEVERITY: Mapping[str, int] = {"too few": 0, "ok": 1, "warn": 2, "alarm": 3}

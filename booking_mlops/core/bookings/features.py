@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from booking_mlops.core.schema import CANCELED, FEATURE_KEY, FEATURES, LABEL
+from booking_mlops.core.bookings.schema import CANCELED, FEATURE_KEY, FEATURES, LABEL
 
 
 def feature_key_sql() -> str:

@@ -12,11 +12,11 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from booking_mlops.core.metrics import Interval, Metrics
-from booking_mlops.core.promotion import Decision
-from booking_mlops.core.slices import Slice, worst
+from booking_mlops.core.model.metrics import Interval, Metrics
+from booking_mlops.core.model.promotion import Decision
+from booking_mlops.core.model.slices import Slice, worst
 
-_TEMPLATE = Path(__file__).with_name("report.html")
+_TEMPLATE = Path(__file__).with_name("model_report.html")
 
 METRIC_NAMES = {
     "roc_auc": "ROC AUC",

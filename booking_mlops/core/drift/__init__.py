@@ -1,0 +1,1 @@
+"""Measures of how far new bookings have moved from those a model was trained on."""

@@ -1,0 +1,1 @@
+"""Models of cancellation: their families, how they are judged and when one replaces another."""

@@ -1,0 +1,85 @@
+"""`booking-mlops deployment`: the commands that only a checkout has."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from booking_mlops.config.loader import read_yaml
+from booking_mlops.errors import ConfigError
+from devtools.bundle import bundle_files, jobs_of
+from devtools.deployment import check
+
+_BUNDLE_HEAD = (
+    "# Made of deployment.yml by: booking-mlops deployment to-bundle. Change deployment.yml and make it again.\n"
+)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """YAML without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (PyYAML's own signature)
+        """Write every value where it is used."""
+        return True
+
+
+def add(commands: Any) -> None:
+    """Add `deployment check` and `deployment to-bundle` to the subparsers of `booking-mlops`."""
+    deployment = commands.add_parser("deployment", help="Check what dbx would deploy, or write it as a bundle.")
+    actions = deployment.add_subparsers(title="actions", metavar="ACTION", required=True)
+    checking = actions.add_parser("check", help="Find what dbx's own reader lets pass; contacts nobody.")
+    bundling = actions.add_parser("to-bundle", help="Write it as a Databricks Asset Bundle, to leave dbx behind.")
+    for command in (checking, bundling):
+        command.add_argument(
+            "--file", metavar="FILE", type=Path, default=Path("deployment.yml"), help="default: deployment.yml"
+        )
+        command.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
+    checking.set_defaults(action=check_deployment)
+    bundling.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="the project's folder; default: here")
+    bundling.add_argument("--force", action="store_true", help="replace files that are there")
+    bundling.set_defaults(action=to_bundle)
+
+
+def check_deployment(arguments: argparse.Namespace) -> None:
+    """Report everything in the deployment file that would fail, or do something else than meant, on Databricks."""
+    from importlib.metadata import entry_points
+
+    root: Path = arguments.file.resolve().parent
+    tree = read_yaml(arguments.file)
+    project = read_yaml(root / ".dbx" / "project.json")
+    found = {point.name for point in entry_points(group="console_scripts") if point.value.startswith("booking_mlops.")}
+    environments = [file.stem for file in sorted(arguments.conf_dir.glob("envs/*.yml"))]
+    problems = check(
+        tree,
+        entry_points=found,
+        environments=environments,
+        project_environments=list(project.get("environments", {})),
+        file_exists=lambda name: (root / name).is_file(),
+    )
+    if problems:
+        raise ConfigError("\nerror: ".join(f"{arguments.file}: {problem}" for problem in problems))
+    workflows = [
+        workflow["name"] for environment in tree["environments"].values() for workflow in environment["workflows"]
+    ]
+    print(f"{arguments.file}: {len(workflows)} workflows in {len(tree['environments'])} environments are sound")
+
+
+def to_bundle(arguments: argparse.Namespace) -> None:
+    """Write the deployment file as a Databricks Asset Bundle."""
+    check_deployment(arguments)
+    project = read_yaml(arguments.file.resolve().parent / ".dbx" / "project.json")
+    files = bundle_files(read_yaml(arguments.file), project)
+    there = [name for name in files if (arguments.out / name).exists()]
+    if there and not arguments.force:
+        raise ConfigError(f"{arguments.out / there[0]} exists; choose another --out, or add --force")
+    for name, content in files.items():
+        target = arguments.out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Written out in full: a bundle must be readable without this project's anchors.
+        text = yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120)
+        target.write_text(_BUNDLE_HEAD + text, encoding="utf-8")
+        print(target)
+    print(f"{sum(1 for _ in jobs_of(files))} jobs; deploy them with: databricks bundle deploy --target ENV")
