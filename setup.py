@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parent
 
 
 def build_version() -> str:
-    """A version of its own for each content, so that a running cluster never keeps a stale wheel of the same name.
+    """Return a version of its own for each content, so that a running cluster never keeps a stale wheel.
 
-    Made of what is packaged and of the commit, not of the clock: a build asks twice, and must get one answer.
+    It is made of the packaged files and the commit, not of the clock: a build asks twice and must get one answer.
     """
     digest = hashlib.sha256()
     for path in sorted([ROOT / "setup.py", *ROOT.glob("booking_mlops/**/*")]):
@@ -27,6 +27,13 @@ def build_version() -> str:
     except (OSError, subprocess.CalledProcessError):
         return version
     return f"{version}.g{found.stdout.strip()}"
+
+
+def task_entry_points() -> list[str]:
+    """Return an entry point for each file in booking_mlops/tasks: model_train.py gives the program model-train."""
+    files = sorted((ROOT / "booking_mlops" / "tasks").glob("*.py"))
+    keys = [file.stem for file in files if file.stem not in ("__init__", "task")]
+    return [f"{key.replace('_', '-')} = booking_mlops.entrypoints:{key}" for key in keys]
 
 
 # What a cluster brings is asked for in ranges that hold on Databricks Runtime 15.4 and 16.4 LTS ML too.
@@ -81,16 +88,5 @@ setup(
     python_requires=">=3.10,<3.13",
     install_requires=REQUIRES,
     extras_require=EXTRAS,
-    entry_points={
-        "console_scripts": [
-            "booking-mlops = booking_mlops.cli:main",
-            "setup-data = booking_mlops.tasks.setup_data:SetupData.entrypoint",
-            "feature-table-creation = booking_mlops.tasks.feature_table_creation:FeatureTableCreation.entrypoint",
-            "model-train = booking_mlops.tasks.model_train:ModelTrain.entrypoint",
-            "model-inference-batch = booking_mlops.tasks.model_inference_batch:ModelInferenceBatch.entrypoint",
-            "model-monitor = booking_mlops.tasks.model_monitor:ModelMonitor.entrypoint",
-            "model-rollback = booking_mlops.tasks.model_rollback:ModelRollback.entrypoint",
-            "integration-test = booking_mlops.tasks.integration_test:IntegrationTest.entrypoint",
-        ]
-    },
+    entry_points={"console_scripts": ["booking-mlops = booking_mlops.cli:main", *task_entry_points()]},
 )

@@ -3,109 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import importlib
-import itertools
 import json
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from booking_mlops.config.loader import load, load_tree, parse_setting
 from booking_mlops.core.bookings import synthetic_data
 from booking_mlops.errors import ConfigError
-from booking_mlops.tasks.base import TASK_KEYS, Result, Task, format_summary, guarded, show
-from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
-from booking_mlops.tasks.integration_test import IntegrationTest
-from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
-from booking_mlops.tasks.model_monitor import ModelMonitor
-from booking_mlops.tasks.model_rollback import ModelRollback
-from booking_mlops.tasks.model_train import ModelTrain
-from booking_mlops.tasks.model_versions import compare, history, reproduce
-from booking_mlops.tasks.setup_data import SetupData
+from booking_mlops.runner import (
+    Summary,
+    add_environment_arguments,
+    add_task_arguments,
+    config_files,
+    exit_unless_done,
+    load_config,
+    run_pipeline,
+    run_task,
+    session_of,
+    show,
+)
+from booking_mlops.services.versions import compare, history, reproduce
+from booking_mlops.session import Session
+from booking_mlops.tasks import task_keys, task_type, task_types
 
-PIPELINE: tuple[type[Task[Any, Any]], ...] = (SetupData, FeatureTableCreation, ModelTrain, ModelInferenceBatch)
-TASKS: tuple[type[Task[Any, Any]], ...] = (*PIPELINE, ModelMonitor, ModelRollback, IntegrationTest)
+_TRAINING, _ROLLBACK = "model_train", "model_rollback"
 
 _EXAMPLES = """\
 examples:
-  booking-mlops run                                  everything, on made data, in the environment local
+  booking-mlops run                                  everything, on synthetic data, in the environment local
   booking-mlops run --booking-csv path/Booking.csv   everything, on your own file
-  booking-mlops model-train --set forest.max_depth=8
+  booking-mlops model-train --set model.max_depth=8
   booking-mlops config validate                      check every YAML file of every environment
 """
-
-
-def _progress(total: int) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="task", disable=None, leave=False, bar_format="{n}/{total} {bar:20} {desc} {elapsed}")
-
-
-def _import_early(tasks: Sequence[Task[Any, Any]]) -> None:
-    """Import what later tasks need: the first waits for Spark most of its time, and needs no more than one core."""
-    for name in dict.fromkeys(name for task in tasks for name in task.slow_imports):
-        # What can't be imported is the task's to say.
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-
-
-def run_pipeline(arguments: argparse.Namespace) -> None:
-    """All tasks in order, in one Spark session."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    keys = {task.key(): task for task in PIPELINE}
-    settings: dict[str, list[str]] = {key: [] for key in keys}
-    for setting in arguments.settings:
-        parts, _ = parse_setting(setting)
-        if parts[0] == "env":
-            for own in settings.values():
-                own.append(setting)
-        elif parts[0] in keys:
-            settings[parts[0]].append(setting.partition(".")[2])
-        else:
-            raise ConfigError(
-                f"--set {setting}: begin with the task, such as --set model_train.forest.max_depth=8, or env."
-            )
-    if arguments.booking_csv is not None:
-        # A file that was asked for by name must be there.
-        settings[SetupData.key()] += [f"source_csv={str(arguments.booking_csv)!r}", "make_data=false"]
-    tasks = [task.from_arguments(arguments, settings[key]) for key, task in keys.items()]
-
-    for task, following in itertools.pairwise(tasks):
-        task.while_spark_rests = following.warm_up
-    results: list[tuple[Task[Any, Any], Result, float]] = []
-    with _progress(len(tasks)) as bar, logging_redirect_tqdm():
-        tasks[0].keep_classes = True
-        # Both cores are Spark's while it starts.
-        _ = tasks[0].spark
-        threading.Thread(target=_import_early, args=(tasks,)).start()
-        for task in tasks:
-            bar.set_description_str(task.name)
-            start = time.monotonic()
-            results.append((task, task.run(), time.monotonic() - start))
-            bar.update()
-    for task, result, seconds in results:
-        print(f"\n{task.name}  ({seconds:.1f} s)")
-        print(format_summary(result.summary()))
-    _where_to_look(tasks[0])
-
-
-def _where_to_look(task: Task[Any, Any]) -> None:
-    print("\nwhere to look")
-    lines = [("tables", task.machine.database(task.env.catalog, task.env.schema))]
-    if not task.machine.on_cluster:
-        folder = lines[0][1].removeprefix("spark_catalog.")
-        lines.append(("", str(task.machine.warehouse / f"{folder}.db")))
-    lines.append(("MLflow", task.registry.tracking_uri))
-    if task.registry.tracking_uri == task.machine.tracking_uri:
-        lines.append(("", f"see it with: mlflow ui --backend-store-uri {task.registry.tracking_uri}"))
-    print(format_summary(lines))
 
 
 def validate_configs(arguments: argparse.Namespace) -> None:
@@ -116,28 +50,28 @@ def validate_configs(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{folder}/envs: no environment files")
     problems = []
     for env_file in env_files:
-        for task in TASKS:
-            task_file = folder / "tasks" / f"{task.key()}.yml"
+        for task in task_types():
             try:
-                load(task.config_type, task.key(), task_file, env_file, known_tasks=TASK_KEYS)
+                load_config(task, folder / "tasks" / f"{task.key()}.yml", env_file)
             except ConfigError as error:
                 problems.append(str(error))
     if problems:
         raise ConfigError("\nerror: ".join(dict.fromkeys(problems)))
     names = ", ".join(file.stem for file in env_files)
-    print(f"{len(TASKS)} tasks valid in {len(env_files)} environments: {names}")
+    print(f"{len(task_keys())} tasks valid in {len(env_files)} environments: {names}")
 
 
 def show_config(arguments: argparse.Namespace) -> None:
-    """Print a task's values as they come out of its files and settings."""
-    task = {one.name: one for one in TASKS}[arguments.task]
-    task.from_arguments(arguments)
-    tree = load_tree(task.config_type, task.key(), *task.files(arguments), arguments.settings, TASK_KEYS)
-    print(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), end="")
+    """Print every value of a task, defaults included, as files and settings leave it."""
+    task = task_type(_key(arguments.task))
+    config = load_config(task, *config_files(task.key(), arguments), arguments.settings)
+    # By way of JSON, whose lists and mappings are YAML's.
+    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 
-def make_data(arguments: argparse.Namespace) -> None:
-    """Write made bookings as a CSV file."""
+def write_synthetic_data(arguments: argparse.Namespace) -> None:
+    """Write synthetic bookings as a CSV file."""
     from tqdm import tqdm
 
     if arguments.rows < 1:
@@ -148,11 +82,11 @@ def make_data(arguments: argparse.Namespace) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     with part.open("w", encoding="utf-8") as file, tqdm(total=arguments.rows, unit="row", disable=None) as bar:
-        for number, chunk in enumerate(synthetic_data.make_chunks(arguments.rows, arguments.seed)):
-            file.writelines(f"{line}\n" for line in synthetic_data.as_lines(chunk, header=number == 0))
+        for number, chunk in enumerate(synthetic_data.synthetic_chunks(arguments.rows, arguments.seed)):
+            file.writelines(f"{line}\n" for line in synthetic_data.csv_lines(chunk, header=number == 0))
             bar.update(len(chunk))
     part.replace(target)
-    print(f"{arguments.rows:,} made bookings in {target}")
+    print(f"{arguments.rows:,} synthetic bookings in {target}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,20 +98,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, action: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
+    def add(
+        name: str, action: Callable[[argparse.Namespace], object], text: str, aliases: Sequence[str] = ()
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, aliases=list(aliases))
         command.set_defaults(action=action)
         return command
 
     run = add("run", run_pipeline, "Run all tasks in order, in one process, and sum up what they did.")
-    Task.add_shared_arguments(run)
+    add_environment_arguments(run)
     run.add_argument(
         "--booking-csv", metavar="FILE", type=Path, help="your own Booking.csv (default: what the environment says)"
     )
-    run.set_defaults(conf_file=None)
-    for task in TASKS:
-        command = add(task.name, _run_task(task), task.help)
-        task.add_arguments(command)
+    for task in task_types():
+        add_task_arguments(add(task.name, _task_action(task.key()), task.help), task.key())
 
     config = commands.add_parser("config", help="Check or show the configuration.")
     actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -185,21 +119,23 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
     validate.add_argument("--env", metavar="ENV", help="only this environment")
     validate.set_defaults(action=validate_configs)
-    shown = actions.add_parser("show", help="Print a task's merged values.")
-    shown.add_argument("task", choices=[task.name for task in TASKS])
-    Task.add_shared_arguments(shown)
+    shown = actions.add_parser("show", help="Print every value of a task, defaults included.")
+    shown.add_argument("task", choices=[_name(key) for key in task_keys()])
     shown.add_argument("--conf-file", metavar="FILE", type=Path)
+    add_environment_arguments(shown)
     shown.set_defaults(action=show_config)
 
     _add_model_commands(commands)
 
     _add_checkout_commands(commands)
 
-    made = add("make-data", make_data, "Write made bookings in the form of Booking.csv.")
-    made.add_argument("--rows", type=int, default=20_000, help="default: 20000")
-    made.add_argument("--seed", type=int, default=7, help="default: 7")
-    made.add_argument("--out", metavar="FILE", type=Path, default=Path("Booking.csv"), help="default: Booking.csv")
-    made.add_argument("--force", action="store_true", help="replace the file when it is there")
+    data = add(
+        "synthetic-data", write_synthetic_data, "Write synthetic bookings in the form of Booking.csv.", ["make-data"]
+    )
+    data.add_argument("--rows", type=int, default=20_000, help="default: 20000")
+    data.add_argument("--seed", type=int, default=7, help="default: 7")
+    data.add_argument("--out", metavar="FILE", type=Path, default=Path("Booking.csv"), help="default: Booking.csv")
+    data.add_argument("--force", action="store_true", help="replace the file when it is there")
     return parser
 
 
@@ -215,46 +151,57 @@ def _add_model_commands(commands: Any) -> None:
     model = commands.add_parser("model", help="History, comparison, rollback and reproduction of registered versions.")
     actions = model.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    def add(name: str, text: str, ask: Callable[[Any, argparse.Namespace], Result]) -> argparse.ArgumentParser:
+    def add(name: str, text: str, action: Callable[[argparse.Namespace], Summary]) -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
-        ModelTrain.add_arguments(command)
-        command.set_defaults(action=lambda arguments: show(ask(ModelTrain.from_arguments(arguments), arguments)))
+        command.set_defaults(action=lambda arguments: show(action(arguments)))
         return command
 
-    past = add("history", "Every promotion decision, newest first.", lambda task, a: history(task, a.limit))
+    past = add("history", "Every promotion decision, newest first.", lambda a: history(session_of(a), a.limit))
+    add_environment_arguments(past)
     past.add_argument("--limit", type=int, metavar="N", help="only the last N")
-    two = add(
-        "compare", "Two versions on the same holdout, without promoting.", lambda task, a: compare(task, a.a, a.b)
-    )
+    two = add("compare", "Two versions on the same holdout, without promoting.", _compare)
+    add_task_arguments(two, _TRAINING)
     two.add_argument("a", type=int, metavar="A", help="version in the challenger's place")
     two.add_argument("b", type=int, metavar="B", help="version in the champion's place")
     again = add(
-        "reproduce", "Train a version again; its predictions must be identical.", lambda t, a: reproduce(t, a.version)
+        "reproduce",
+        "Train a version again; its predictions must be identical.",
+        lambda a: reproduce(session_of(a), a.version),
     )
+    add_environment_arguments(again)
     again.add_argument("version", type=int, metavar="VERSION")
-
-    back = actions.add_parser("rollback", help=ModelRollback.help, description=ModelRollback.help)
-    ModelRollback.add_arguments(back)
+    back = actions.add_parser("rollback", help=task_type(_ROLLBACK).help, description=task_type(_ROLLBACK).help)
+    add_task_arguments(back, _ROLLBACK)
     back.add_argument("--to", type=int, metavar="VERSION", help="default: the previous champion")
     back.add_argument("--reason", required=True, help="goes into the promotions table")
     back.set_defaults(action=_rollback)
 
 
+def _compare(arguments: argparse.Namespace) -> Summary:
+    task = task_type(_TRAINING)
+    config = load_config(task, *config_files(_TRAINING, arguments), arguments.settings)
+    return compare(Session(config.env), config, config.comparison, arguments.a, arguments.b)
+
+
 def _rollback(arguments: argparse.Namespace) -> None:
     own = [f"reason={json.dumps(arguments.reason)}"] + ([f"to={arguments.to}"] if arguments.to is not None else [])
-    show(ModelRollback.from_arguments(arguments, [*arguments.settings, *own]).run())
+    arguments.settings = [*arguments.settings, *own]
+    run_task(_ROLLBACK, arguments)
 
 
-def _run_task(task: type[Task[Any, Any]]) -> Callable[[argparse.Namespace], None]:
-    def action(arguments: argparse.Namespace) -> None:
-        show(task.from_arguments(arguments).run())
+def _task_action(key: str) -> Callable[[argparse.Namespace], None]:
+    return lambda arguments: run_task(key, arguments)
 
-    return action
+
+def _name(key: str) -> str:
+    return key.replace("_", "-")
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line. Exits with 1 on an expected failure, 2 on a wrong call."""
+    """Run the command line. Exits with 1 on an expected failure, 2 on a wrong call."""
     arguments = _parser().parse_args(argv)
-    code = guarded(lambda: arguments.action(arguments), verbose=getattr(arguments, "verbose", False))
-    if code:
-        sys.exit(code)
+    exit_unless_done(lambda: arguments.action(arguments), verbose=getattr(arguments, "verbose", False))

@@ -1,6 +1,6 @@
 """How fast the tasks are: ratios of things measured side by side, in one run, on this machine.
 
-    python -m devtools.bench                      36,285 and 1,000,000 made bookings
+    python -m devtools.bench                      36,285 and 1,000,000 synthetic bookings
     python -m devtools.bench --rows 10000000      another size instead of the million
     python -m devtools.bench --only scoring
 
@@ -39,7 +39,7 @@ PROGRAM = Path(sys.executable).with_name("booking-mlops")
 
 @dataclass(frozen=True)
 class Given:
-    """What a measurement is told: the file, how often to repeat, and the first day that nothing was scored on yet."""
+    """Arguments of a measurement: the file, how often to repeat, and the first day on which nothing was scored yet."""
 
     csv: str
     repeats: int
@@ -47,57 +47,56 @@ class Given:
 
 
 def clock(day: int) -> Callable[[], datetime]:
-    """A day of its own for each repetition: a day that was scored is not scored again."""
+    """Return a clock that stands still on a day; a day that was scored is not scored again."""
     return lambda: datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=day)
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Seconds."""
+    """Return the seconds an action takes."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
 def best(action: Callable[[int], object], repeats: int) -> float:
-    """Seconds of the quickest repetition: the one the machine disturbed least."""
+    """Return the seconds of the quickest repetition: the one the machine disturbed least."""
     return min(timed(lambda number=number: action(number)) for number in range(repeats))  # type: ignore[misc]
 
 
 def task(name: str, *settings: str, day: int = 0) -> Any:
-    """A task of the environment `local`, with a clock that stands still."""
-    from booking_mlops import cli
+    """Return a task of the environment `local`, with a clock that stands still."""
+    from booking_mlops.runner import make_task
+    from booking_mlops.tasks import task_type
 
-    kind = {one.name: one for one in cli.TASKS}[name]
-    made = kind.from_files(TASKS / f"{kind.key()}.yml", ENV, settings)
-    made.clock = clock(day)
-    return made
+    key = name.replace("-", "_")
+    return make_task(task_type(key), TASKS / f"{key}.yml", ENV, settings, clock=clock(day))
 
 
 def warm(name: str, *settings: str) -> Any:
-    """A task whose Spark session has started: what it takes is the task's own."""
+    """Return a task whose Spark session has started, so that the time measured is the task's own."""
     made = task(name, *settings)
-    _ = made.spark
+    _ = made.session.spark
     return made
 
 
 def ingest(given: Given) -> dict[str, float]:
-    """setup-data, the first time."""
+    """Run setup-data for the first time."""
     return {"setup-data": timed(warm("setup-data", f"source_csv={given.csv!r}").run)}
 
 
 def first_features(_: Given) -> dict[str, float]:
-    """feature-table-creation, the first time."""
+    """Run feature-table-creation for the first time."""
     return {"feature-table-creation, first": timed(warm("feature-table-creation").run)}
 
 
 def train(_: Given) -> dict[str, float]:
-    """model-train, of a sample: the champion of what follows."""
+    """Run model-train on a sample; its model is the champion of what follows."""
     one = warm("model-train", "max_training_rows=100000", "comparison.bootstrap_samples=200")
     return {"model-train": timed(one.run)}
 
 
 def plain_session() -> Any:
-    """Spark, set up as Delta's own guide says and otherwise with its defaults."""
+    """Return a Spark session set up as Delta's own guide says, otherwise with its defaults."""
     from pyspark.sql import SparkSession
 
     from booking_mlops.io.machine import delta_jars, find_java, this_machine
@@ -124,17 +123,17 @@ def start(_: Given) -> dict[str, float]:
 
 
 def features_folder(one: Any) -> Path:
-    """Where the environment `local` keeps its feature table."""
-    folder: Path = one.machine.warehouse / "booking_local.db" / "features"
+    """Return where the environment `local` keeps its feature table."""
+    folder: Path = one.session.machine.warehouse / "booking_local.db" / "features"
     return folder
 
 
 def features(given: Given) -> dict[str, float]:
-    """feature-table-creation, and a bare copy of the same file to Delta."""
-    from booking_mlops.core.bookings.schema import FEATURE_TABLE, LABELS
+    """Run feature-table-creation, and a bare copy of the same file to Delta."""
+    from booking_mlops.core.bookings.tables import FEATURE_TABLE, LABELS
 
     one = task("feature-table-creation")
-    session, lake = one.spark, one.lake
+    session, tables = one.session.spark, one.session.tables
 
     def bare_copy(number: int) -> None:
         rows = session.read.option("header", True).csv(Path(given.csv).as_uri()).toDF(*[f"c{i}" for i in range(17)])
@@ -143,8 +142,8 @@ def features(given: Given) -> dict[str, float]:
     def create(_: int) -> None:
         for table in (FEATURE_TABLE.name, LABELS.name):
             # Otherwise there would be nothing to do.
-            first = session.sql(f"SELECT min(booking_id) FROM {lake.full_name(table)}").first()[0]
-            session.sql(f"DELETE FROM {lake.full_name(table)} WHERE booking_id = '{first}'")
+            first = session.sql(f"SELECT min(booking_id) FROM {tables.full_name(table)}").first()[0]
+            session.sql(f"DELETE FROM {tables.full_name(table)} WHERE booking_id = '{first}'")
         start = time.perf_counter()
         task("feature-table-creation").run()
         spent.append(time.perf_counter() - start)
@@ -158,7 +157,7 @@ def features(given: Given) -> dict[str, float]:
 
 
 def scoring(given: Given) -> dict[str, float]:
-    """model-inference-batch, drift check included: features from Delta, scores to Delta."""
+    """Run model-inference-batch, drift check included: features from Delta, scores to Delta."""
 
     def score(number: int) -> None:
         task("model-inference-batch", day=given.day + number).run()
@@ -167,13 +166,13 @@ def scoring(given: Given) -> dict[str, float]:
 
 
 def peer(given: Given) -> dict[str, float]:
-    """mlflow.pyfunc.spark_udf over the whole table, with Spark's defaults."""
+    """Run mlflow.pyfunc.spark_udf over the whole table, with Spark's defaults."""
     import mlflow
     from pyspark.sql import functions as F
 
     one = task("model-inference-batch")
-    champion = one.registry.require_champion()
-    names = list(one.registry.input_schema(champion))
+    champion = one.session.registry.require_champion()
+    names = list(one.session.registry.input_schema(champion))
     session = plain_session()
     features = session.read.format("delta").load(str(features_folder(one)))
 
@@ -194,16 +193,15 @@ def _predict(model: Any, part: Any, barrier: Any, repeats: int) -> None:
 
 
 def limit(given: Given) -> dict[str, float]:
-    """The fitted pipeline's own predict_proba, in one process per core, over data already in memory."""
+    """Run the fitted pipeline's own predict_proba, in one process per core, over data already in memory."""
     import deltalake
     import pyarrow.dataset
-
-    from booking_mlops.core.model.pipeline import as_model_input
+    from booking_mlops.core.model.scoring import as_model_input
 
     one = task("model-inference-batch")
-    champion = one.registry.require_champion()
-    names = list(one.registry.input_schema(champion))
-    model = one.registry.load(champion)
+    champion = one.session.registry.require_champion()
+    names = list(one.session.registry.input_schema(champion))
+    model = one.session.registry.load(champion)
     # Without Spark, whose driver is not made to hold a whole table.
     files = deltalake.DeltaTable(features_folder(one)).file_uris()
     rows = pyarrow.dataset.dataset(files).to_table(columns=names)
@@ -229,7 +227,7 @@ MEASURES = {one.__name__: one for one in (start, ingest, first_features, train, 
 
 
 def held(process: psutil.Process) -> int:
-    """Bytes of a process and its children; shared pages count once for each.
+    """Return the bytes that a process and its children hold; shared pages count once for each.
 
     A child younger than a second is left out: until it runs its own program it is its parent once more.
     """
@@ -242,7 +240,7 @@ def held(process: psutil.Process) -> int:
 
 
 def measured(command: list[str], lake: Path) -> tuple[float, float, str]:
-    """Seconds, most GiB held at once, and the last line printed, of a program.
+    """Return the seconds a program takes, the most GiB it held at once, and the last line it printed.
 
     Exits when it fails.
     """
@@ -273,7 +271,7 @@ def measured(command: list[str], lake: Path) -> tuple[float, float, str]:
 
 
 def child(name: str, given: Given, lake: Path) -> tuple[dict[str, float], float, float]:
-    """One measurement in a process of its own: what it measured, its seconds in all, and the most GiB it held."""
+    """Measure in a process of its own; return what it measured, its seconds in all, and the most GiB it held."""
     print(f"… {name}", file=sys.stderr, flush=True)
     seconds, memory, last = measured(
         [sys.executable, __file__, "--child", name, "--given", json.dumps(asdict(given))], lake
@@ -282,7 +280,7 @@ def child(name: str, given: Given, lake: Path) -> tuple[dict[str, float], float,
 
 
 def row(name: str, seconds: float, rows: int, memory: float | None, ratio: str = "") -> None:
-    """One line of the table."""
+    """Print one line of the table."""
     rate = f"{rows / seconds:>12,.0f} rows/s"
     print(f"  {name:<34} {seconds:>8.1f} s {rate} {f'{memory:.1f} GiB' if memory else '':>9}  {ratio}", flush=True)
 
@@ -291,7 +289,7 @@ def bench(rows: int, only: str | None, work: Path) -> None:
     """Print the table for one size."""
     csv, lake = work / f"{rows}.csv", work / f"lake-{rows}"
     subprocess.run(
-        [PROGRAM, "make-data", "--rows", str(rows), "--out", csv, "--force"], check=True, capture_output=True
+        [PROGRAM, "synthetic-data", "--rows", str(rows), "--out", csv, "--force"], check=True, capture_output=True
     )
     print(f"\n{rows:,} bookings", flush=True)
     repeats, rounds = (REPEATS, ROUNDS) if rows <= LARGE else (-(-REPEATS // 2), 1)
@@ -324,7 +322,7 @@ def bench(rows: int, only: str | None, work: Path) -> None:
 
 
 def whole_run(work: Path) -> None:
-    """The whole local run against Spark's own start."""
+    """Measure the whole local run against Spark's own start."""
     csv = work / f"{SMALL}.csv"
     starts, runs = [], []
     for number in range(3):
@@ -341,7 +339,7 @@ def whole_run(work: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="the larger size; default: 1000000")
     parser.add_argument("--only", choices=["features", "scoring", "run"], help="default: everything")
@@ -359,7 +357,7 @@ def main() -> None:
                 f"error: {arguments.rows:,} rows need about {arguments.rows * 2_000 / 2**30:.0f} GiB in {work.parent}"
             )
         if arguments.only in (None, "run"):
-            subprocess.run([PROGRAM, "make-data", "--rows", str(SMALL), "--out", work / f"{SMALL}.csv"], check=True,
+            subprocess.run([PROGRAM, "synthetic-data", "--rows", str(SMALL), "--out", work / f"{SMALL}.csv"], check=True,
                            capture_output=True)  # fmt: skip
             whole_run(work)
         if arguments.only != "run":

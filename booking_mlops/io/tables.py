@@ -8,11 +8,11 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from booking_mlops.errors import MissingTable, WriteFailed
+from booking_mlops.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,20 +22,9 @@ log = logging.getLogger(__name__)
 
 INDEXED_COLUMNS = "delta.dataSkippingNumIndexedCols"
 
-T = TypeVar("T")
-
-
-def at_once(*actions: Callable[[], T]) -> list[T]:
-    """What each action returns. They run side by side: one plans its write while another's rows are written.
-
-    All are waited for; then the first one's error goes up.
-    """
-    with ThreadPoolExecutor(len(actions)) as pool:
-        return [future.result() for future in [pool.submit(action) for action in actions]]
-
 
 def spark_errors() -> tuple[type[Exception], ...]:
-    """What Spark and Delta raise: some errors come as Python's own, others as Java's."""
+    """Return the classes of error that Spark and Delta raise: some are Python's own, others come from Java."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
@@ -43,61 +32,59 @@ def spark_errors() -> tuple[type[Exception], ...]:
 
 
 def to_pandas(rows: DataFrame) -> pd.DataFrame:
-    """The rows, here. What fails is raised; Spark would print a page of it as well."""
+    """Collect the rows on the driver.
+
+    Errors are raised only; Spark would also print a page for each.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame: pd.DataFrame = rows.toPandas()
     return frame
 
 
-class Lake:
-    """The tables of one environment, by their short names."""
+class Tables:
+    """The Delta tables of one environment, by their short names.
 
-    def __init__(self, spark: SparkSession, database: str) -> None:
+    `primary_keys` says whether the catalog has primary keys: Unity Catalog on a cluster does, which makes a table with
+    one a feature table there.
+    """
+
+    def __init__(self, spark: SparkSession, database: str, *, primary_keys: bool = False) -> None:
         self._spark = spark
         self._database = database
+        self._primary_keys = primary_keys
 
     def full_name(self, table: str) -> str:
-        """The table's name for SQL."""
+        """Return the table's name for SQL."""
         return f"{self._database}.{table}"
 
     def exists(self, table: str) -> bool:
-        """Whether the table is there."""
+        """Say whether the table is there."""
         return bool(self._spark.catalog.tableExists(self.full_name(table)))
 
-    def ensure(
-        self,
-        table: str,
-        columns: Sequence[tuple[str, str, str, bool]],
-        *,
-        comment: str,
-        partition_by: Sequence[str] = (),
-        properties: Mapping[str, str] | None = None,
-        primary_key: Sequence[str] = (),
-    ) -> None:
-        """Create the table, empty, when it is not there. `columns` are (name, SQL type, comment, nullable).
-
-        `primary_key` is declared where the catalog supports it (Unity Catalog), which makes the
-        table a feature table there.
-        """
-        if self.exists(table):
-            self._add_missing_columns(table, columns)
+    def ensure(self, table: Table) -> None:
+        """Create the table, empty, when it is not there; add the columns it lacks when it is."""
+        if self.exists(table.name):
+            self._add_missing_columns(table)
             return
         self._spark.sql(f"CREATE DATABASE IF NOT EXISTS {self._database}")
         lines = [
-            f"`{name}` {sql_type}{'' if nullable else ' NOT NULL'} COMMENT {_literal(text)}"
-            for name, sql_type, text, nullable in columns
+            f"`{column.name}` {column.sql_type}{'' if column.nullable else ' NOT NULL'} "
+            f"COMMENT {_literal(column.comment)}"
+            for column in table.columns
         ]
-        if primary_key:
-            lines.append(f"CONSTRAINT `{table}_pk` PRIMARY KEY ({', '.join(primary_key)})")
-        partitions = f" PARTITIONED BY ({', '.join(partition_by)})" if partition_by else ""
-        pairs = ", ".join(f"{_literal(key)} = {_literal(value)}" for key, value in (properties or {}).items())
-        self._create(
-            table,
-            f"CREATE TABLE IF NOT EXISTS {self.full_name(table)} ({', '.join(lines)}) "
-            f"USING DELTA{partitions} COMMENT {_literal(comment)}{f' TBLPROPERTIES ({pairs})' if pairs else ''}",
-        )
-        log.info("created %s", self.full_name(table))
+        if self._primary_keys and table.key:
+            lines.append(f"CONSTRAINT `{table.name}_pk` PRIMARY KEY ({', '.join(table.key)})")
+        clauses = ["USING DELTA"]
+        if table.partition_by:
+            clauses.append(f"PARTITIONED BY ({', '.join(table.partition_by)})")
+        clauses.append(f"COMMENT {_literal(table.comment)}")
+        if table.indexed_columns is not None:
+            clauses.append(f"TBLPROPERTIES ('{INDEXED_COLUMNS}' = '{table.indexed_columns}')")
+        full = self.full_name(table.name)
+        statement = f"CREATE TABLE IF NOT EXISTS {full} ({', '.join(lines)}) {' '.join(clauses)}"
+        self._create(table.name, statement)
+        log.info("created %s", full)
 
     def _create(self, table: str, statement: str) -> None:
         for wait in (0.5, 1.0, 2.0, 0.0):
@@ -108,23 +95,24 @@ class Lake:
             except WriteFailed as error:
                 if not wait or not _is_being_created(error.__cause__):
                     raise
-                # By another run, which is about to commit; then the statement finds the table.
+                # The other run is about to commit; then the statement finds its table.
                 time.sleep(wait)
 
-    def _add_missing_columns(self, table: str, columns: Sequence[tuple[str, str, str, bool]]) -> None:
-        """A column this release knows and the table does not: a newer release, or somebody dropped it."""
-        there = set(self._spark.table(self.full_name(table)).columns)
-        added = [
-            f"`{name}` {sql_type} COMMENT {_literal(text)}" for name, sql_type, text, _ in columns if name not in there
-        ]
-        if added:
-            with self._writing(table):
-                self._spark.sql(f"ALTER TABLE {self.full_name(table)} ADD COLUMNS ({', '.join(added)})")
-            log.warning("%s had no column %s: added", self.full_name(table), ", ".join(added))
+    def _add_missing_columns(self, table: Table) -> None:
+        """Add the columns that this release has and the table has not: it is older, or somebody dropped them."""
+        full = self.full_name(table.name)
+        there = set(self._spark.table(full).columns)
+        missing = [column for column in table.columns if column.name not in there]
+        if not missing:
+            return
+        added = [f"`{column.name}` {column.sql_type} COMMENT {_literal(column.comment)}" for column in missing]
+        with self._writing(table.name):
+            self._spark.sql(f"ALTER TABLE {full} ADD COLUMNS ({', '.join(added)})")
+        log.warning("%s had no column %s: added", full, ", ".join(column.name for column in missing))
 
     @contextmanager
     def _writing(self, table: str) -> Iterator[None]:
-        """Turn what stops a write into one line. A Delta commit is whole or not there: nothing is half-written."""
+        """Turn an error of a write into one line. A Delta commit is whole or not there, so nothing is half-written."""
         try:
             yield
         except spark_errors() as error:
@@ -135,7 +123,7 @@ class Lake:
             raise WriteFailed(f"writing {self.full_name(table)}: {why}") from error
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
-        """The table, as of a Delta version when one is given.
+        """Return the table, as of a Delta version when one is given.
 
         Raises: MissingTable.
         """
@@ -146,14 +134,14 @@ class Lake:
         return self._spark.sql(f"SELECT * FROM {self.full_name(table)} VERSION AS OF {int(version)}")
 
     def version(self, table: str) -> int:
-        """The table's newest Delta version.
+        """Return the table's newest Delta version.
 
         Raises: MissingTable.
         """
         return self._last_commit(table)[0]
 
     def fingerprint(self, table: str) -> str | None:
-        """What the last write said it stands for; None when it said nothing, or something else wrote last."""
+        """Return the fingerprint that the last commit recorded; None when it recorded none."""
         note = self._last_commit(table)[1] if self.exists(table) else None
         try:
             found = json.loads(note) if note else None
@@ -168,19 +156,32 @@ class Lake:
         assert row is not None, "a Delta table has at least one commit"
         return int(row["version"]), row["userMetadata"]
 
-    def replace(self, table: str, frame: DataFrame, *, where: str = "true", fingerprint: str | None = None) -> None:
-        """Put `frame` in the place of the rows that meet `where`, in one commit: readers see all of it or nothing.
+    def write_once(self, table: Table, frame: DataFrame, fingerprint: str, *, where: str = "true") -> bool:
+        """Replace the rows that meet `where` by `frame`, and create the table when it is not there.
 
-        `fingerprint` is kept with the commit; `Lake.fingerprint` gives it back.
+        Returns False, without writing, when the table's last commit recorded `fingerprint` already.
+        """
+        if self.fingerprint(table.name) == fingerprint:
+            log.info("%s is up to date", table.name)
+            return False
+        self.ensure(table)
+        log.info("writing %s", table.name)
+        self.replace(table.name, frame, where=where, fingerprint=fingerprint)
+        return True
+
+    def replace(self, table: str, frame: DataFrame, *, where: str = "true", fingerprint: str | None = None) -> None:
+        """Replace the rows that meet `where` by `frame`, in one commit: readers see all of it or nothing.
+
+        `fingerprint` identifies what the rows were made from and is recorded with the commit.
         """
         from pyspark.sql import functions as F
 
         self._overwrite(table, frame, lambda writer: writer.overwrite(F.expr(where)), fingerprint)
 
     def replace_partitions(self, table: str, frame: DataFrame, *, fingerprint: str | None = None) -> bool:
-        """`replace` of the partitions that `frame` has rows in. Where that says what is meant it costs half.
+        """Overwrite only the partitions present in `frame`, in half the time that `replace` takes.
 
-        False when another run has written the same meanwhile, and nothing was written here.
+        Returns False when another run has written the same meanwhile and nothing was written here.
         """
         return self._overwrite(table, frame, lambda writer: writer.overwritePartitions(), fingerprint)
 
@@ -191,7 +192,7 @@ class Lake:
 
         schema = self._spark.table(self.full_name(table)).schema
         known = set(frame.columns)
-        # A column somebody added to the table is theirs: it stays, empty in the rows written here.
+        # A column that somebody added to the table stays; the rows written here leave it empty.
         columns = [
             F.col(field.name) if field.name in known else F.lit(None).cast(field.dataType).alias(field.name)
             for field in schema.fields
@@ -210,7 +211,7 @@ class Lake:
         return True
 
     def replace_rows(self, table: str, rows: Sequence[Mapping[str, Any]], *, where: str) -> None:
-        """`replace` with a few rows made here."""
+        """Replace the rows that meet `where` by a few rows given as mappings."""
         self.replace(table, self._frame(table, rows), where=where)
 
     def _frame(self, table: str, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
@@ -218,9 +219,9 @@ class Lake:
         return self._spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema)
 
     def append_new(self, table: str, rows: Sequence[Mapping[str, Any]], key: str) -> None:
-        """Append the rows whose `key` is not there yet; those that are stay as they are.
+        """Append the rows whose `key` is not in the table yet; rows that are there stay as they are.
 
-        An append never conflicts with another, so two runs can write at once; a key is one run's own.
+        Appends never conflict with each other, so two runs can write at the same time.
         """
         from pyspark.sql import functions as F
 
@@ -234,17 +235,17 @@ class Lake:
 
 
 def _is_conflict(error: BaseException | None) -> bool:
-    """Whether Delta refused because somebody else committed first."""
+    """Say whether Delta refused because another writer committed first."""
     return "Concurrent" in _text(error) or "DELTA_CONCURRENT" in _text(error) or "ProtocolChanged" in _text(error)
 
 
 def _is_being_created(error: BaseException | None) -> bool:
-    """Whether somebody else is creating the same table right now."""
+    """Say whether another run is creating the same table right now."""
     return _is_conflict(error) or "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION" in _text(error)
 
 
 def root_cause(error: BaseException) -> str:
-    """The innermost cause in one line, without Spark's wrapping around it."""
+    """Return the innermost cause in one line, without the exceptions that wrap it."""
     causes = re.findall(r"Caused by: (.+)", _text(error))
     found = causes[-1] if causes else _text(error).strip().splitlines()[0]
     return re.sub(r"^(?:[\w.$]+(?:Exception|Error): )+", "", found)[:300]

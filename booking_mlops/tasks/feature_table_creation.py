@@ -6,12 +6,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from booking_mlops.config.model import FeatureTableCreationConfig
+from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.features import feature_key_sql, feature_select, label_select, sample_sql
-from booking_mlops.core.bookings.schema import BOOKINGS, FEATURE_TABLE, LABELS, Table
+from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, LABELS
 from booking_mlops.errors import DataQualityError
-from booking_mlops.io.tables import at_once
-from booking_mlops.tasks.base import Result, Task
+from booking_mlops.io.concurrency import run_concurrently
+from booking_mlops.table import Table
+from booking_mlops.tasks.task import Result, Task
+
+
+@dataclass(frozen=True)
+class FeatureTableCreationConfig:
+    """`feature-table-creation` needs the environment only."""
+
+    env: EnvConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class FeatureTableCreationResult(Result):
     written: bool
 
     def summary(self) -> list[tuple[str, str]]:
-        """See `Result`."""
+        """Return rows and version of both tables."""
         state = "" if self.written else " (up to date, nothing written)"
         return [
             ("features", f"{self.rows:,} rows, version {self.features_version}{state}"),
@@ -34,40 +42,41 @@ class FeatureTableCreationResult(Result):
 
 
 class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreationResult]):
-    """Derives both tables from one version of `bookings`; skips a table that stands for that version already."""
+    """Derives both tables from one version of `bookings`; a table that is made from that version already is skipped."""
 
     name = "feature-table-creation"
     config_type = FeatureTableCreationConfig
     help = "Build the feature table and the labels table from the bookings."
 
     def run(self) -> FeatureTableCreationResult:
-        """See `Task`."""
-        version = self.lake.version(BOOKINGS.name)
-        sampling = self.env.sampling.fraction
-        bookings = self.lake.read(BOOKINGS.name, version)
+        """Write features and labels of the newest bookings.
+
+        Raises: MissingTable; DataQualityError when there are no bookings; WriteFailed.
+        """
+        tables, sampling = self.session.tables, self.session.env.sampling.fraction
+        version = tables.version(BOOKINGS.name)
+        bookings = tables.read(BOOKINGS.name, version)
         if sampling < 1.0:
-            chosen = bookings.selectExpr("*", feature_key_sql())
-            bookings = chosen.where(sample_sql(sampling, "environment")).drop("feature_key")
+            keyed = bookings.selectExpr("*", feature_key_sql())
+            bookings = keyed.where(sample_sql(sampling, "environment")).drop("feature_key")
 
-        def create(table: Table, columns: Sequence[str]) -> bool:
+        def write(table: Table, columns: Sequence[str]) -> bool:
             fingerprint = hashlib.sha256(repr((version, sampling, columns)).encode()).hexdigest()
-            return self.write_once(table, bookings.selectExpr(*columns), fingerprint)
+            return tables.write_once(table, bookings.selectExpr(*columns), fingerprint)
 
-        written = any(at_once(lambda: create(FEATURE_TABLE, feature_select()), lambda: create(LABELS, label_select())))
-        rows, features_version, labels_version = at_once(
-            self.lake.read(FEATURE_TABLE.name).count,
-            lambda: self.lake.version(FEATURE_TABLE.name),
-            lambda: self.lake.version(LABELS.name),
+        written = any(
+            run_concurrently(lambda: write(FEATURE_TABLE, feature_select()), lambda: write(LABELS, label_select()))
         )
+        rows = tables.read(FEATURE_TABLE.name).count()
         if rows == 0:
             raise DataQualityError(
-                f"{self.lake.full_name(FEATURE_TABLE.name)} is empty: "
-                f"{self.lake.full_name(BOOKINGS.name)} has no rows, or sampling.fraction leaves none"
+                f"{tables.full_name(FEATURE_TABLE.name)} is empty: "
+                f"{tables.full_name(BOOKINGS.name)} has no rows, or sampling.fraction leaves none"
             )
         return FeatureTableCreationResult(
             rows=rows,
-            features_version=features_version,
-            labels_version=labels_version,
+            features_version=tables.version(FEATURE_TABLE.name),
+            labels_version=tables.version(LABELS.name),
             bookings_version=version,
             written=written,
         )

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from booking_mlops.config.model import IntegrationTestConfig
-from booking_mlops.core.bookings.schema import BOOKINGS, FEATURE_TABLE, LABEL, LABELS, PREDICTIONS
+from booking_mlops.config.environment import EnvConfig
+from booking_mlops.core.bookings.schema import LABEL
+from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, LABELS, PREDICTIONS
 from booking_mlops.errors import BrokenPromise
-from booking_mlops.tasks.base import Result, Task
-from booking_mlops.tasks.history import PromotionHistory
+from booking_mlops.services.promotions import PromotionHistory
+from booking_mlops.tasks.task import Result, Task
+
+
+@dataclass(frozen=True)
+class IntegrationTestConfig:
+    """`integration-test` needs the environment only."""
+
+    env: EnvConfig
 
 
 @dataclass(frozen=True)
@@ -18,19 +26,22 @@ class IntegrationTestResult(Result):
     promises: tuple[str, ...]
 
     def summary(self) -> list[tuple[str, str]]:
-        """See `Result`."""
+        """Return a line for each promise."""
         return [("holds", promise) for promise in self.promises]
 
 
 class IntegrationTest(Task[IntegrationTestConfig, IntegrationTestResult]):
-    """Runs after the pipeline, in staging on every change; harmless anywhere."""
+    """Runs after the pipeline, in staging on every change; it reads only, so it is harmless anywhere."""
 
     name = "integration-test"
     config_type = IntegrationTestConfig
     help = "Check the tables and the registry against the project's promises; fails when one is broken."
 
     def run(self) -> IntegrationTestResult:
-        """See `Task`. Raises: BrokenPromise, which names every promise that does not hold."""
+        """Check every promise.
+
+        Raises: BrokenPromise, which names every promise that does not hold.
+        """
         held: list[str] = []
         broken: list[str] = []
         for promise, count in self._violations().items():
@@ -42,10 +53,11 @@ class IntegrationTest(Task[IntegrationTestConfig, IntegrationTestResult]):
         return IntegrationTestResult(tuple(held))
 
     def _violations(self) -> dict[str, int]:
-        """Each promise of the tables, and how many rows break it."""
-        bookings, features = self.lake.read(BOOKINGS.name), self.lake.read(FEATURE_TABLE.name)
-        labels, predictions = self.lake.read(LABELS.name), self.lake.read(PREDICTIONS.name)
-        newest = predictions.where("scored_on = (SELECT max(scored_on) FROM " + self._predictions + ")")
+        """Return each promise of the tables, and how many rows break it."""
+        tables = self.session.tables
+        bookings, features = tables.read(BOOKINGS.name), tables.read(FEATURE_TABLE.name)
+        labels, predictions = tables.read(LABELS.name), tables.read(PREDICTIONS.name)
+        newest = predictions.where(f"scored_on = (SELECT max(scored_on) FROM {tables.full_name(PREDICTIONS.name)})")
         key = "booking_id"
         return {
             "every booking is there once": bookings.groupBy(key).count().where("count > 1").count(),
@@ -63,14 +75,10 @@ class IntegrationTest(Task[IntegrationTestConfig, IntegrationTestResult]):
             ).count(),
         }
 
-    @property
-    def _predictions(self) -> str:
-        return self.lake.full_name(PREDICTIONS.name)
-
     def _registry_promises(self) -> dict[str, bool]:
-        champion = self.registry.require_champion()
-        decisions = PromotionHistory(self).rows(limit=1)
-        newest = self.lake.read(PREDICTIONS.name).orderBy("scored_at", ascending=False).first()
+        champion = self.session.registry.require_champion()
+        decisions = PromotionHistory(self.session).rows(limit=1)
+        newest = self.session.tables.read(PREDICTIONS.name).orderBy("scored_at", ascending=False).first()
         return {
             "the champion is what the last decision says": bool(decisions)
             and decisions[0]["champion_after"] == champion.number,

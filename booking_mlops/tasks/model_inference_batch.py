@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from booking_mlops.config.model import ModelInferenceBatchConfig
-from booking_mlops.core.bookings.schema import FEATURE_TABLE, PREDICTIONS
-from booking_mlops.core.drift.measures import Finding
-from booking_mlops.core.model.pipeline import cancellation_probability
+from booking_mlops.config.checks import require
+from booking_mlops.config.environment import EnvConfig
+from booking_mlops.core.bookings.tables import FEATURE_TABLE, PREDICTIONS
+from booking_mlops.core.drift.findings import Finding
+from booking_mlops.core.model.scoring import cancellation_probability
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
+from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.registry import Version
-from booking_mlops.io.spark import start_workers
-from booking_mlops.io.tables import at_once
-from booking_mlops.tasks.base import Result, Task
-from booking_mlops.tasks.drift import drift_findings, known_bookings, read_sides
+from booking_mlops.services.drift import DriftConfig, drift_findings, load_reference, read_drift_sample
+from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +25,30 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 _SCORED = "booking_id STRING, cancellation_probability DOUBLE"
+
+
+@dataclass(frozen=True)
+class DriftPolicy(DriftConfig):
+    """`DriftConfig`, and what an alarm means before scoring.
+
+    `warn` says so and scores all the same; `hold` looks first, and on an alarm fails and leaves the predictions as they
+    are; `skip` does not look.
+    """
+
+    max_rows: int = 5_000
+    policy: Literal["warn", "hold", "skip"] = "warn"
+
+
+@dataclass(frozen=True)
+class ModelInferenceBatchConfig:
+    """`model-inference-batch`: `batch_rows` is how many rows a worker holds at once."""
+
+    env: EnvConfig
+    batch_rows: int = 250_000
+    drift: DriftPolicy = field(default_factory=DriftPolicy)
+
+    def __post_init__(self) -> None:
+        require(self.batch_rows > 0, f"batch_rows: {self.batch_rows} is not above 0")
 
 
 @dataclass(frozen=True)
@@ -42,10 +64,10 @@ class ModelInferenceBatchResult(Result):
     threshold: float
     written: bool
     drift: tuple[Finding, ...]
-    """What moved enough for a warning or an alarm; empty when nothing did, or nothing had to be scored."""
+    """Warnings and alarms; empty when there are none, or nothing had to be scored."""
 
     def summary(self) -> list[tuple[str, str]]:
-        """See `Result`."""
+        """Return rows, model, predicted cancellations and drift."""
         state = "" if self.written else " (scored already today, nothing written)"
         return [
             ("predictions", f"{self.rows:,} for {self.scored_on}{state}"),
@@ -55,6 +77,27 @@ class ModelInferenceBatchResult(Result):
         ]
 
 
+@dataclass(frozen=True)
+class _Scoring:
+    """One day's scoring: by which model, of which features, into which rows of `predictions`."""
+
+    champion: Version
+    names: tuple[str, ...]
+    threshold: float
+    features_version: int
+    now: datetime
+
+    @property
+    def day(self) -> str:
+        return self.now.date().isoformat()
+
+    @property
+    def fingerprint(self) -> str:
+        champion = self.champion
+        parts = (champion.name, champion.number, champion.run_id, self.features_version, self.day)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
 class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchResult]):
     """Scores on Spark's workers in bounded batches; a day scored again is replaced, never doubled."""
 
@@ -62,79 +105,39 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
     config_type = ModelInferenceBatchConfig
     help = "Score the feature table with the champion and write the predictions."
 
-    def warm_up(self) -> None:
-        """See `Task`."""
-        session = self.spark
-
-        def start() -> None:
-            # Scoring starts its own when there are none.
-            with suppress(Exception):
-                start_workers(session, ("sklearn.compose", "sklearn.ensemble", "booking_mlops.core.model.pipeline"))
-
-        threading.Thread(target=start, daemon=True).start()
-
     def run(self) -> ModelInferenceBatchResult:
-        """See `Task`."""
-        champion = self.registry.require_champion()
-        lake = self.lake  # before the threads, each of which would start Spark
-        asked: list[Any] = at_once(lambda: lake.version(FEATURE_TABLE.name), lambda: lake.fingerprint(PREDICTIONS.name))
-        features_version, last_fingerprint = asked
-        features = lake.read(FEATURE_TABLE.name, features_version)
-        names = list(self.registry.input_schema(champion))
-        missing = [name for name in names if name not in features.columns]
-        if missing:
-            raise IncompatibleModel(
-                f"{champion.name} version {champion.number} needs {', '.join(missing)}, which "
-                f"{lake.full_name(FEATURE_TABLE.name)} version {features_version} has not; "
-                "run feature-table-creation of the same release, or roll the model back"
-            )
-        threshold = float(self.registry.metadata(champion).get("threshold", 0.5))
-        now = self.clock().astimezone(timezone.utc)
-        day = now.date().isoformat()
-        fingerprint = hashlib.sha256(
-            repr((champion.name, champion.number, champion.run_id, features_version, day)).encode()
-        ).hexdigest()
-        written = last_fingerprint != fingerprint
-        look_for_drift = written and self.config.drift.policy != "skip"
-        prepared: list[Any] = at_once(
-            features.count,
-            lambda: self.ensure_table(PREDICTIONS),
-            # Here and not beside the scoring: when it can't be read nothing is scored.
-            lambda: known_bookings(self, champion) if look_for_drift else None,
-        )
-        expected, _, known = prepared
+        """Score every booking once for today.
+
+        Raises: NoChampion; MissingTable; IncompatibleModel when the features lack one of the model's inputs;
+        DriftAlarm when the policy is to hold the scores; DataQualityError when rows are doubled or lost; WriteFailed.
+        """
+        tables, registry = self.session.tables, self.session.registry
+        champion = registry.require_champion()
+        version = tables.version(FEATURE_TABLE.name)
+        features = tables.read(FEATURE_TABLE.name, version)
+        names = tuple(registry.input_schema(champion))
+        self._require_inputs(champion, names, features, version)
+        threshold = float(registry.metadata(champion).get("threshold", 0.5))
+        scoring = _Scoring(champion, names, threshold, version, self.session.clock().astimezone(timezone.utc))
+        expected = features.count()
+        written = not tables.exists(PREDICTIONS.name) or tables.fingerprint(PREDICTIONS.name) != scoring.fingerprint
         drift: tuple[Finding, ...] = ()
         counted: Mapping[str, Any] | None = None
         if written:
-            scored = self._score(features, self.registry.load(champion), names)
-            rows = _prediction_rows(scored, champion, threshold, features_version, now)
-
-            def look() -> tuple[Finding, ...]:
-                return self._drift(known, names, features_version) if look_for_drift else ()
-
-            def write() -> Mapping[str, Any] | None:
-                self.log.info("scoring with %s version %d", champion.name, champion.number)
-                return self._write(rows, fingerprint)
-
-            if self.config.drift.policy == "hold":
-                drift = look()
-                counted = write()
-            else:
-                # What drift has to say changes nothing about the scores.
-                both: list[Any] = at_once(look, write)
-                drift, counted = both
+            drift, counted = self._score(scoring, features)
         if counted is None or counted["total"] != expected:
-            # A stage that Spark had to repeat is counted twice: what is in the table decides.
-            counted = self._count(day)
+            # Spark counts a stage that it repeated twice, so the table decides.
+            counted = self._count(scoring.day)
         if counted["total"] != expected:
             raise DataQualityError(
-                f"{expected:,} bookings gave {counted['total']:,} predictions for {day}; is features' key unique?"
+                f"{expected:,} bookings gave {counted['total']:,} predictions for {scoring.day}; "
+                "is features' key unique?"
             )
         return ModelInferenceBatchResult(
             model_name=champion.name,
             model_version=champion.number,
-            features_version=features_version,
-            scored_on=day,
+            features_version=version,
+            scored_on=scoring.day,
             rows=expected,
             predicted_cancellations=counted["positive"],
             threshold=threshold,
@@ -142,13 +145,44 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             drift=drift,
         )
 
-    def _drift(self, known: pd.DataFrame | None, names: Sequence[str], features_version: int) -> tuple[Finding, ...]:
-        """Features that moved away from what the champion was trained on.
+    def _require_inputs(self, champion: Version, names: Sequence[str], features: DataFrame, version: int) -> None:
+        missing = [name for name in names if name not in features.columns]
+        if missing:
+            raise IncompatibleModel(
+                f"{champion.name} version {champion.number} needs {', '.join(missing)}, which "
+                f"{self.session.tables.full_name(FEATURE_TABLE.name)} version {version} has not; "
+                "run feature-table-creation of the same release, or roll the model back"
+            )
+
+    def _score(self, scoring: _Scoring, features: DataFrame) -> tuple[tuple[Finding, ...], Mapping[str, Any] | None]:
+        """Look for drift and write the predictions; return the findings and the counts of what was written."""
+        tables, registry, policy = self.session.tables, self.session.registry, self.config.drift.policy
+        tables.ensure(PREDICTIONS)
+        # Read before anything is scored: when it can't be read, nothing is.
+        reference = load_reference(registry, scoring.champion) if policy != "skip" else None
+        rows = self._prediction_rows(scoring, features, registry.load(scoring.champion))
+
+        def look() -> tuple[Finding, ...]:
+            return () if policy == "skip" else self._drift(scoring, reference)
+
+        def write() -> Mapping[str, Any] | None:
+            self.log.info("scoring with %s version %d", scoring.champion.name, scoring.champion.number)
+            return self._write(rows, scoring.fingerprint)
+
+        if policy == "hold":
+            return look(), write()
+        # Drift changes nothing about the scores, so both can be done at the same time.
+        findings, counts = run_concurrently(look, write)
+        return findings, counts
+
+    def _drift(self, scoring: _Scoring, reference: pd.DataFrame | None) -> tuple[Finding, ...]:
+        """Return the features that moved away from the champion's training rows.
 
         Raises: DriftAlarm when that is an alarm and the policy is to hold the scores.
         """
         config = self.config.drift
-        found = drift_findings(read_sides(self, config, known, names, features_version), config, names)
+        sample = read_drift_sample(self.session.tables, config, reference, scoring.names, scoring.features_version)
+        found = drift_findings(sample, config, scoring.names)
         noticed = tuple(finding for finding in found if finding.level in ("warn", "alarm"))
         for one in noticed:
             self.log.warning("drift: %s: PSI %.3f is %s; %s", one.subject, one.value, one.level, one.detail)
@@ -161,47 +195,43 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         return noticed
 
     def _write(self, rows: DataFrame, fingerprint: str) -> Mapping[str, Any] | None:
-        """Write the predictions; what there is of them, or None when another run was quicker."""
+        """Write the predictions; return the counts of them, or None when another run was quicker."""
         from pyspark.sql import Observation
 
         # Counted while they are written, which spares reading them again.
         seen = Observation()
         observed = rows.observe(seen, *_counts())
-        written = self.lake.replace_partitions(PREDICTIONS.name, observed, fingerprint=fingerprint)
+        written = self.session.tables.replace_partitions(PREDICTIONS.name, observed, fingerprint=fingerprint)
         return seen.get if written else None
 
     def _count(self, day: str) -> Mapping[str, Any]:
-        row = self.lake.read(PREDICTIONS.name).where(f"scored_on = DATE'{day}'").agg(*_counts()).first()
+        predictions = self.session.tables.read(PREDICTIONS.name)
+        row = predictions.where(f"scored_on = DATE'{day}'").agg(*_counts()).first()
         assert row is not None, "an aggregate always has a row"
         return dict(row.asDict())
 
-    def _score(self, features: DataFrame, model: Any, names: Sequence[str]) -> DataFrame:
-        self.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
-        score = _scorer(self.spark.sparkContext.broadcast(model), list(names))
-        return features.select("booking_id", *names).mapInArrow(score, _SCORED)
+    def _prediction_rows(self, scoring: _Scoring, features: DataFrame, model: Any) -> DataFrame:
+        from pyspark.sql import functions as F
 
-
-def _prediction_rows(
-    scored: DataFrame, champion: Version, threshold: float, features_version: int, now: datetime
-) -> DataFrame:
-    """What is said of each booking in `predictions`."""
-    from pyspark.sql import functions as F
-
-    return scored.select(
-        "booking_id",
-        "cancellation_probability",
-        (F.col("cancellation_probability") >= threshold).cast("int").alias("prediction"),
-        F.lit(champion.name).alias("model_name"),
-        F.lit(champion.number).cast("bigint").alias("model_version"),
-        F.lit(champion.run_id).alias("model_run_id"),
-        F.lit(features_version).cast("bigint").alias("features_version"),
-        F.lit(now).cast("timestamp").alias("scored_at"),
-        F.lit(now.date()).alias("scored_on"),
-    )
+        spark, champion = self.session.spark, scoring.champion
+        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
+        score = _scorer(spark.sparkContext.broadcast(model), scoring.names)
+        scored = features.select("booking_id", *scoring.names).mapInArrow(score, _SCORED)
+        return scored.select(
+            "booking_id",
+            "cancellation_probability",
+            (F.col("cancellation_probability") >= scoring.threshold).cast("int").alias("prediction"),
+            F.lit(champion.name).alias("model_name"),
+            F.lit(champion.number).cast("bigint").alias("model_version"),
+            F.lit(champion.run_id).alias("model_run_id"),
+            F.lit(scoring.features_version).cast("bigint").alias("features_version"),
+            F.lit(scoring.now).cast("timestamp").alias("scored_at"),
+            F.lit(scoring.now.date()).alias("scored_on"),
+        )
 
 
 def _counts() -> list[Column]:
-    """Rows, and how many of them are predicted cancellations."""
+    """Return the aggregates: rows, and how many of them are predicted cancellations."""
     from pyspark.sql import functions as F
 
     positive = F.coalesce(F.sum("prediction"), F.lit(0))
@@ -209,7 +239,10 @@ def _counts() -> list[Column]:
 
 
 def _scorer(model: Any, names: Sequence[str]) -> Callable[[Iterator[RecordBatch]], Iterator[RecordBatch]]:
-    """What each worker runs: one batch in, its probabilities out."""
+    """Return what each worker runs: batches of features in, batches of probabilities out.
+
+    `model` is a broadcast of the fitted pipeline.
+    """
 
     def score(batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
         import pyarrow as pa

@@ -8,18 +8,22 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
-from booking_mlops.config.model import SetupDataConfig
+from booking_mlops.config.checks import require, require_share
+from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings import synthetic_data
-from booking_mlops.core.bookings.quality import check_header, raw_name, reason_sql, value_sql
-from booking_mlops.core.bookings.schema import BOOKINGS, CSV_COLUMNS, CSV_HEADER, REJECTED
+from booking_mlops.core.bookings.quality import Ranges, check_header, raw_name, reason_sql, value_sql
+from booking_mlops.core.bookings.schema import CSV_COLUMNS, CSV_HEADER
+from booking_mlops.core.bookings.tables import BOOKINGS, REJECTED
 from booking_mlops.errors import DataQualityError
-from booking_mlops.io.tables import at_once, root_cause
-from booking_mlops.tasks.base import Result, Task
-from booking_mlops.tasks.permissions import apply_schema_permissions
+from booking_mlops.io.concurrency import run_concurrently
+from booking_mlops.io.machine import Machine
+from booking_mlops.io.tables import root_cause
+from booking_mlops.services.permissions import apply_schema_permissions
+from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -29,11 +33,38 @@ _BYTES_IN_A_LINE = 100
 
 
 @dataclass(frozen=True)
+class SetupDataConfig:
+    """`setup-data`: which file to ingest, and how many of its rows may be bad.
+
+    `source_csv` is a path, `dbfs:/…` or `/Volumes/…`. When it is left out or nothing is there,
+    `allow_synthetic_data` allows making `synthetic_rows` bookings (seed `synthetic_seed`) in its place.
+    """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "ranges": "env.ranges",
+        "make_data": "allow_synthetic_data",
+        "made_rows": "synthetic_rows",
+        "made_seed": "synthetic_seed",
+    }
+
+    env: EnvConfig
+    source_csv: str | None = None
+    allow_synthetic_data: bool = False
+    synthetic_rows: int = 20_000
+    synthetic_seed: int = 7
+    max_rejected_share: float = 0.02
+
+    def __post_init__(self) -> None:
+        require(self.synthetic_rows > 0, f"synthetic_rows: {self.synthetic_rows} is not above 0")
+        require_share("max_rejected_share", self.max_rejected_share)
+
+
+@dataclass(frozen=True)
 class SetupDataResult(Result):
     """Lines read (without header and blank lines) = bookings + rejected."""
 
     source: str
-    made: bool
+    synthetic: bool
     read: int
     bookings: int
     rejected: int
@@ -42,9 +73,9 @@ class SetupDataResult(Result):
     written: bool
 
     def summary(self) -> list[tuple[str, str]]:
-        """See `Result`."""
+        """Return the source, what became of its rows, and the version of `bookings`."""
         lines = [
-            ("source", f"{self.source}{' (made data)' if self.made else ''}"),
+            ("source", f"{self.source}{' (synthetic data)' if self.synthetic else ''}"),
             ("rows in", f"{self.read:,} read = {self.bookings:,} bookings + {self.rejected:,} rejected"),
         ]
         lines += [("", f"{count:,} × {reason}") for reason, count in self.reasons.items()]
@@ -53,37 +84,41 @@ class SetupDataResult(Result):
 
 
 class SetupData(Task[SetupDataConfig, SetupDataResult]):
-    """Brings the file into the lake: every line is a booking or a rejected row with its reason."""
+    """Brings the file into the lake: every line becomes a booking, or a rejected row with its reason."""
 
     name = "setup-data"
     config_type = SetupDataConfig
-    help = "Check Booking.csv and bring it into the lake; makes data when there is no file."
+    help = "Check Booking.csv and bring it into the lake; makes synthetic data when there is no file and it is allowed."
 
-    def bytes_to_read(self) -> int:
-        """See `Task`."""
-        file = Path(self.config.source_csv or "").expanduser()
-        return file.stat().st_size if file.is_file() else self.config.made_rows * _BYTES_IN_A_LINE
+    @classmethod
+    def input_bytes(cls, config: SetupDataConfig, machine: Machine) -> int:  # noqa: ARG003 (the parent's signature)
+        """Return the size of the file, or about that of the synthetic data."""
+        file = Path(config.source_csv or "").expanduser()
+        return file.stat().st_size if file.is_file() else config.synthetic_rows * _BYTES_IN_A_LINE
 
     def run(self) -> SetupDataResult:
-        """See `Task`."""
+        """Read, check and write the file.
+
+        Raises: DataQualityError when there is no file, it can't be read, or too many rows are bad; WriteFailed.
+        """
         from py4j.protocol import Py4JJavaError
 
-        source, made, text = self._source()
+        source, synthetic, text = self._source()
         try:
-            lines = self._checked_lines(source, text).persist()
+            lines = checked_lines(source, text, self.session.env.all_ranges).persist()
             try:
-                return self._ingest(source, made, lines)
+                return self._ingest(source, synthetic, lines)
             finally:
                 lines.unpersist()
         except Py4JJavaError as error:
-            # Everything but the file is known to be sound here: writing has errors of its own.
+            # Writing has errors of its own, so what fails here is reading the file.
             cause = root_cause(error)
             raise DataQualityError(f"{source}: can't be read to its end: {cause}; nothing was written") from error
 
-    def _ingest(self, source: str, made: bool, lines: DataFrame) -> SetupDataResult:
+    def _ingest(self, source: str, synthetic: bool, lines: DataFrame) -> SetupDataResult:
         from pyspark.sql import functions as F
 
-        # The kind of problem: without the value or the line, which differ from row to row. Good rows have none.
+        # Reasons are counted by kind: without the value and the line number, which differ from row to row.
         kind = "regexp_replace(reason, ' ?\"[^\"]*\"|, first on line [0-9]+', '') AS kind"
         kinds = (
             lines.selectExpr(kind, "xxhash64(line, raw_row) AS hash")
@@ -94,40 +129,47 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         read = sum(row["rows"] for row in kinds)
         bad = sorted((row for row in kinds if row["kind"]), key=lambda row: (-row["rows"], row["kind"]))
         rejected = sum(row["rows"] for row in bad)
-        name = source.rsplit("/", 1)[-1]
+        reasons = {row["kind"]: row["rows"] for row in bad[:10]}
+        self._require_enough_good_rows(source, read, rejected, reasons)
+        content = f"{read}-{functools.reduce(operator.xor, (row['content'] for row in kinds)) & (2**64 - 1):016x}"
+        written = self._write(lines, source.rsplit("/", 1)[-1], content)
+        apply_schema_permissions(self.session)
+        return SetupDataResult(
+            source=source,
+            synthetic=synthetic,
+            read=read,
+            bookings=read - rejected,
+            rejected=rejected,
+            reasons=reasons,
+            bookings_version=self.session.tables.version(BOOKINGS.name),
+            written=written,
+        )
+
+    def _require_enough_good_rows(self, source: str, read: int, rejected: int, reasons: Mapping[str, int]) -> None:
         if read == 0:
             raise DataQualityError(f"{source}: no rows below the header; nothing was written")
-        reasons = {row["kind"]: row["rows"] for row in bad[:10]}
         if rejected / read > self.config.max_rejected_share:
             worst = "; ".join(f"{count:,} × {reason}" for reason, count in list(reasons.items())[:3])
             raise DataQualityError(
                 f"{source}: {rejected:,} of {read:,} rows are bad ({rejected / read:.1%}, limit "
                 f"{self.config.max_rejected_share:.1%}); nothing was written. Most often: {worst}"
             )
-        content = f"{read}-{functools.reduce(operator.xor, (row['content'] for row in kinds)) & (2**64 - 1):016x}"
-        # A table that a release gave a new column is written again, and so is one under other ranges.
-        rules = repr((sorted(self.config.ranges.items()), [column.name for column in BOOKINGS.columns]))
+
+    def _write(self, lines: DataFrame, file_name: str, content: str) -> bool:
+        """Write both tables; return whether either had to be written. `content` identifies the rows of the file."""
+        tables = self.session.tables
+        # Other ranges, or a column that a new release brings, make other tables of the same file.
+        ranges = sorted(self.session.env.all_ranges.items())
+        rules = repr((ranges, [column.name for column in BOOKINGS.columns]))
         fingerprint = f"{content}-{hashlib.sha256(rules.encode()).hexdigest()[:16]}"
-        bookings = lines.where("reason = ''")
-        # Only this file's rejected rows are replaced: what earlier files had rejected stays.
+        rejected = self._rejected(lines, file_name, content)
+        # Rows that earlier files had rejected stay.
         of_this_file = f"source_fingerprint = '{content}'"
-        rejects = self._rejected(lines, name, content)
-        written = any(
-            at_once(
-                lambda: self.write_once(REJECTED, rejects, fingerprint, where=of_this_file),
-                lambda: self.write_once(BOOKINGS, bookings, fingerprint),
+        return any(
+            run_concurrently(
+                lambda: tables.write_once(REJECTED, rejected, fingerprint, where=of_this_file),
+                lambda: tables.write_once(BOOKINGS, lines.where("reason = ''"), fingerprint),
             )
-        )
-        apply_schema_permissions(self)
-        return SetupDataResult(
-            source=source,
-            made=made,
-            read=read,
-            bookings=read - rejected,
-            rejected=rejected,
-            reasons=reasons,
-            bookings_version=self.lake.version(BOOKINGS.name),
-            written=written,
         )
 
     def _rejected(self, lines: DataFrame, name: str, content: str) -> DataFrame:
@@ -139,77 +181,83 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             F.col("line").alias("source_line"),
             "reason",
             "raw_row",
-            F.lit(self.clock()).cast("timestamp").alias("rejected_at"),
+            F.lit(self.session.clock()).cast("timestamp").alias("rejected_at"),
         )
 
     def _source(self) -> tuple[str, bool, DataFrame]:
-        """Name of the source, whether it is made data, and its lines as column `value`, in order."""
+        """Return the source's name, whether it is synthetic, and its lines as column `value`, in order."""
         from pyspark.errors import AnalysisException
 
-        path = self.config.source_csv
+        path, allowed = self.config.source_csv, self.config.allow_synthetic_data
         if path is not None:
             try:
-                return path, False, self.spark.read.text(_spark_path(path))
+                return path, False, self.session.spark.read.text(_spark_path(path))
             except AnalysisException as error:
                 if error.getErrorClass() != "PATH_NOT_FOUND":
                     raise
-            if not self.config.make_data:
+            if not allowed:
                 raise DataQualityError(f"{path}: no such file; put Booking.csv there or change source_csv")
-            self.log.warning("%s: no such file; data is made in its place", path)
-        elif not self.config.make_data:
-            raise DataQualityError("source_csv is not set; set it to the path of Booking.csv, or set make_data to true")
-        rows, seed = self.config.made_rows, self.config.made_seed
-        self.log.info("making %s bookings (seed %d)", f"{rows:,}", seed)
+            self.log.warning("%s: no such file; synthetic data is made in its place", path)
+        elif not allowed:
+            raise DataQualityError(
+                "source_csv is not set; set it to the path of Booking.csv, or set allow_synthetic_data to true"
+            )
+        rows, seed = self.config.synthetic_rows, self.config.synthetic_seed
+        self.log.info("making %s synthetic bookings (seed %d)", f"{rows:,}", seed)
         lines = [",".join(CSV_HEADER)]
-        for chunk in synthetic_data.make_chunks(rows, seed):
-            lines += synthetic_data.as_lines(chunk, header=False)
-        text = self.spark.createDataFrame(pd.DataFrame({"value": lines}))
+        for chunk in synthetic_data.synthetic_chunks(rows, seed):
+            lines += synthetic_data.csv_lines(chunk, header=False)
+        text = self.session.spark.createDataFrame(pd.DataFrame({"value": lines}))
         return f"made_{rows}_seed{seed}.csv", True, text
 
-    def _checked_lines(self, source: str, text: DataFrame) -> DataFrame:
-        """Each line below the header: line (number in the file), raw_row, reason ('' when good), the typed columns."""
-        from pyspark.sql import Window
-        from pyspark.sql import functions as F
 
-        numbered, header = _with_line_numbers(text)
-        if header is None:
-            raise DataQualityError(f"{source}: the file is empty; nothing was written")
-        check_header(header, source)
-        names = [column.name for column in CSV_COLUMNS]
-        fields = ", ".join(f"`{name}` STRING" for name in (*map(raw_name, CSV_COLUMNS), "_cut"))
-        parsed = (
-            numbered.where("line > 1 AND trim(raw_row) <> ''")
-            .withColumn("fields", F.from_csv("raw_row", fields, {"columnNameOfCorruptRecord": "_cut"}))
-            .select("line", "raw_row", "fields.*")
-        )
-        judged = parsed.selectExpr(
-            "*", "_cut IS NOT NULL AS _malformed", *[f"{value_sql(column)} AS {column.name}" for column in CSV_COLUMNS]
-        ).select("line", "raw_row", *names, F.expr(reason_sql(self.config.ranges)).alias("reason"))
-        # Only among good rows: a bad row must not take the ID of a good one with it.
-        same_id = Window.partitionBy("booking_id", F.expr("reason = ''")).orderBy("line")
-        first_line = judged.withColumn("_first", F.first("line").over(same_id))
-        repeated = "concat('Booking_ID: repeated, first on line ', _first)"
-        return first_line.withColumn("reason", F.expr(f"IF(reason = '' AND line <> _first, {repeated}, reason)"))
+def checked_lines(source: str, text: DataFrame, ranges: Ranges) -> DataFrame:
+    """Return each line below the header: line (number in the file), raw_row, reason ('' when good), the typed columns.
+
+    Raises: DataQualityError when the first line is not the header.
+    """
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    numbered, header = _with_line_numbers(text)
+    if header is None:
+        raise DataQualityError(f"{source}: the file is empty; nothing was written")
+    check_header(header, source)
+    names = [column.name for column in CSV_COLUMNS]
+    fields = ", ".join(f"`{name}` STRING" for name in (*map(raw_name, CSV_COLUMNS), "_cut"))
+    parsed = (
+        numbered.where("line > 1 AND trim(raw_row) <> ''")
+        .withColumn("fields", F.from_csv("raw_row", fields, {"columnNameOfCorruptRecord": "_cut"}))
+        .select("line", "raw_row", "fields.*")
+    )
+    judged = parsed.selectExpr(
+        "*", "_cut IS NOT NULL AS _malformed", *[f"{value_sql(column)} AS {column.name}" for column in CSV_COLUMNS]
+    ).select("line", "raw_row", *names, F.expr(reason_sql(ranges)).alias("reason"))
+    # A bad row does not make a good one with the same ID a repetition.
+    same_id = Window.partitionBy("booking_id", F.expr("reason = ''")).orderBy("line")
+    first_line = judged.withColumn("_first", F.first("line").over(same_id))
+    repeated = "concat('Booking_ID: repeated, first on line ', _first)"
+    return first_line.withColumn("reason", F.expr(f"IF(reason = '' AND line <> _first, {repeated}, reason)"))
 
 
 def _spark_path(path: str) -> str:
-    """A path for Spark: a laptop's path as a file URI, any other URI or Databricks path as it is."""
+    """Return a path for Spark: a laptop's path as a file URI, any other URI or Databricks path as it is."""
     if ":/" in path or path.startswith(("/Volumes/", "/dbfs/", "/FileStore/")):
         return path
     return Path(path).expanduser().resolve().as_uri()
 
 
 def _with_line_numbers(text: DataFrame) -> tuple[DataFrame, str | None]:
-    """Columns line (1 for the file's first line) and raw_row; and the first line, None when there is none.
+    """Return columns line (1 for the file's first line) and raw_row, and the first line; None when there is none.
 
-    A row's position within its partition comes from its id; the rows of earlier partitions are added.
+    A row's number is its position within its partition, plus the rows of the partitions before.
     """
     from pyspark.sql import functions as F
 
-    # The id is the partition in the upper bits and the position in the lower 33.
+    # Spark's id holds the partition in the upper bits and the position in the lower 33.
     part, position = "shiftright(_id, 33)", "(_id & 8589934591)"
     placed = text.withColumnRenamed("value", "raw_row").withColumn("_id", F.monotonically_increasing_id())
-    # A list of one: other aggregates of text make Spark sort the rows.
+    # Collected as a list of one: other aggregates of text make Spark sort the rows.
     first = f"collect_list(CASE WHEN {position} = 0 THEN raw_row END)[0] AS first"
     counted = placed.groupBy(F.expr(part).alias("part")).agg(F.count("*").alias("rows"), F.expr(first))
     parts = sorted(counted.collect(), key=lambda row: row["part"])

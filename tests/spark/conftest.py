@@ -13,19 +13,20 @@ from typing import Any
 
 import pytest
 
-from booking_mlops.config.loader import load
+from booking_mlops import runner
 from booking_mlops.io.machine import this_machine
 from booking_mlops.io.registry import Registry
 from booking_mlops.io.spark import register_tables
-from booking_mlops.tasks.base import TASK_KEYS, Task
+from booking_mlops.services.training_data import TrainingData, read_training_data
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain
 from booking_mlops.tasks.setup_data import SetupData
+from booking_mlops.tasks.task import Task
 from tests.conftest import ROOT, Environment, noon, write_environment
 
 ROWS = 12_000
-FORTY = ("forest.n_estimators=40", "comparison.bootstrap_samples=300")
+FORTY = ("model.n_estimators=40", "comparison.bootstrap_samples=300")
 
 
 def make_task(
@@ -33,8 +34,12 @@ def make_task(
 ) -> Task[Any, Any]:
     """A task of the environment with a clock that stands still."""
     task_file = ROOT / "conf" / "tasks" / f"{task.key()}.yml"
-    config = load(task.config_type, task.key(), task_file, environment.file, settings, known_tasks=TASK_KEYS)
-    return task(config, spark=spark, clock=noon(day))
+    return runner.make_task(task, task_file, environment.file, settings, spark=spark, clock=noon(day))
+
+
+def training_data(task: Task[Any, Any]) -> TrainingData:
+    """The rows that a `model-train` would train on and be judged on."""
+    return read_training_data(task.session.tables, task.config)
 
 
 def registry_of(environment: Environment) -> Registry:

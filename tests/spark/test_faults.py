@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from booking_mlops.core.model.pipeline import as_model_input, cancellation_probability
 from booking_mlops.core.model.promotion import decide
+from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
+from booking_mlops.services.comparison import compare_scores, resampled_metrics, version_scores
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Environment
-from tests.spark.conftest import FORTY, Trained, broken, make_task
+from tests.spark.conftest import FORTY, Trained, broken, make_task, training_data
 from tests.spark.test_train_and_score import champion_of
 
 
@@ -53,22 +54,22 @@ def test_a_fault_is_rejected_by_the_gate_that_sees_it(
 
 
 def test_a_shallower_forest_does_not_replace_the_champion(spark: Any, good: Environment) -> None:
-    worse = make_task(ModelTrain, spark, good, "forest.max_depth=8").run()
+    worse = make_task(ModelTrain, spark, good, "model.max_depth=8").run()
     assert worse.decision.outcome in ("kept", "rejected")
     assert champion_of(good) == 1
 
 
 def test_twenty_other_seeds_do_not_replace_the_champion_by_luck(spark: Any, trained: Trained) -> None:
     task = make_task(ModelTrain, spark, trained.environment)
-    data = task.training_data()
-    scores = {"champion": task.version_scores(task.registry.require_champion(), data.holdout)}
+    data, registry, rule = training_data(task), task.session.registry, task.config.comparison
+    scores = {"champion": version_scores(registry, registry.require_champion(), data.holdout)}
     promoted = []
     for seed in range(20):
-        other = make_task(ModelTrain, spark, trained.environment, f"forest.seed={seed}")
-        model = other.fit(data.train)
-        scores["challenger"] = cancellation_probability(model, as_model_input(data.holdout, other.config.features))
-        comparison = other.comparison(data, scores, other.bootstrap(data, scores))
-        promoted.append(decide((), comparison, other.config.comparison).promoted)
+        other = make_task(ModelTrain, spark, trained.environment, f"model.seed={seed}")
+        model = other.config.fit(data.train)
+        scores["challenger"] = cancellation_probability(model, as_model_input(data.holdout, other.config.inputs))
+        comparison = compare_scores(data.labels, scores, resampled_metrics(data.labels, scores, rule), rule)
+        promoted.append(decide((), comparison, rule).promoted)
     assert not any(promoted)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from booking_mlops.core.bookings.schema import FEATURES
+from booking_mlops.core.bookings.features import DEFAULT_FEATURES, FEATURE_NAMES
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from tests.conftest import Cli, Environment, write_environment
 from tests.spark.conftest import Trained, make_task
@@ -11,7 +11,7 @@ from tests.spark.conftest import Trained, make_task
 
 def test_the_features_hold_no_label_and_say_when_they_were_known(spark: Any, trained: Trained) -> None:
     features = spark.table(trained.environment.table("features"))
-    assert set(features.columns) == {"booking_id", *FEATURES, "feature_key", "booked_on", "arrival_date"}
+    assert set(features.columns) == {"booking_id", *FEATURE_NAMES, "feature_key", "booked_on", "arrival_date"}
     assert not {"is_canceled", "booking_status"} & set(features.columns)
     assert features.where("booked_on <> date_sub(arrival_date, lead_time)").count() == 0
     assert features.where("booked_on > arrival_date").count() == 0
@@ -29,9 +29,9 @@ def test_labels_are_the_status_of_the_booking(spark: Any, trained: Trained) -> N
 
 def test_twins_share_a_feature_key_and_others_do_not(spark: Any, trained: Trained) -> None:
     table = spark.table(trained.environment.table("features"))
-    distinct = table.select(*FEATURES).distinct().count()
+    distinct = table.select(*DEFAULT_FEATURES).distinct().count()
     assert table.select("feature_key").distinct().count() == distinct
-    assert table.select("feature_key", *FEATURES).distinct().count() == distinct
+    assert table.select("feature_key", *DEFAULT_FEATURES).distinct().count() == distinct
 
 
 def test_changed_bookings_change_the_features_and_nothing_else_writes(spark: Any, featured: Environment) -> None:
@@ -59,7 +59,7 @@ def test_sampling_keeps_twins_together_and_the_same_rows_in_both_tables(spark: A
     features, labels = spark.table(featured.table("features")), spark.table(featured.table("labels"))
     assert features.join(labels, "booking_id").count() == result.rows == labels.count()
     bookings = spark.table(featured.table("bookings")).selectExpr(
-        "booking_id", f"xxhash64({', '.join(FEATURES)}) AS feature_key"
+        "booking_id", f"xxhash64({', '.join(DEFAULT_FEATURES)}) AS feature_key"
     )
     split = bookings.join(features.select("feature_key").distinct(), "feature_key", "left_semi")
     assert split.count() == result.rows

@@ -10,7 +10,7 @@ import pytest
 
 from booking_mlops.errors import ConfigError, NoChampion
 from booking_mlops.io.registry import Registry
-from booking_mlops.tasks.base import utc_now
+from booking_mlops.session import utc_now
 from booking_mlops.tasks.integration_test import IntegrationTest
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_rollback import ModelRollback, ModelRollbackResult
@@ -91,7 +91,7 @@ def test_a_rollback_that_is_killed_half_way_is_finished_by_the_next_run_which_go
 
     def rollback(*settings: str) -> ModelRollbackResult:
         task = make_task(ModelRollback, spark, two, *settings)
-        task.clock = utc_now  # later than what the command line recorded
+        task.session.clock = utc_now  # later than what the command line recorded
         return task.run()
 
     with monkeypatch.context() as patch:
@@ -132,7 +132,7 @@ def test_compare_prints_both_and_promotes_neither(spark: Any, two: Environment, 
 def test_a_version_is_reproduced_to_the_last_digit_whatever_the_tables_hold_now(
     spark: Any, featured: Environment, booking_mlops: Cli
 ) -> None:
-    make_task(ModelTrain, spark, featured, "forest.n_estimators=15", "forest.seed=5").run()
+    make_task(ModelTrain, spark, featured, "model.n_estimators=15", "model.seed=5").run()
     spark.sql(f"UPDATE {featured.table('features')} SET lead_time = 0 WHERE pmod(feature_key, 2) = 0")
     outcome = booking_mlops("model", "reproduce", "1", "--env-file", featured.file)
     assert outcome.code == 0, outcome.err
@@ -150,12 +150,12 @@ def test_a_version_is_reproduced_to_the_last_digit_whatever_the_tables_hold_now(
 def test_a_model_that_does_not_come_out_the_same_is_said(
     spark: Any, featured: Environment, booking_mlops: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_task(ModelTrain, spark, featured, "forest.n_estimators=15").run()
+    make_task(ModelTrain, spark, featured, "model.n_estimators=15").run()
     read = Registry.read_file
 
     def other_seed(self: Registry, run_id: str, name: str) -> str:
         recorded = json.loads(read(self, run_id, name))
-        recorded["forest"]["seed"] += 1
+        recorded["model"]["seed"] += 1
         return json.dumps(recorded)
 
     monkeypatch.setattr(Registry, "read_file", other_seed)
@@ -176,6 +176,6 @@ def test_the_report_tells_the_whole_story(two: Environment) -> None:
 
 def test_after_all_that_the_promises_hold(spark: Any, two: Environment) -> None:
     scoring = make_task(ModelInferenceBatch, spark, two)
-    scoring.clock = utc_now
+    scoring.session.clock = utc_now
     scoring.run()
     assert make_task(IntegrationTest, spark, two).run().promises

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from booking_mlops.core.bookings.schema import CSV_COLUMNS
-from booking_mlops.tasks.setup_data import SetupData
+from booking_mlops.tasks.setup_data import SetupData, checked_lines
 from tests.conftest import HEADER, Cli, Environment, write_bookings, write_environment
 from tests.spark.conftest import make_task
 
@@ -218,10 +218,10 @@ def test_no_file_is_said_unless_data_may_be_made(environment: Environment, booki
     made = ingest(
         booking_mlops, environment, "/nowhere/Booking.csv", "--set", "make_data=true", "--set", "made_rows=3000"
     )
-    assert "/nowhere/Booking.csv: no such file; data is made in its place" in made.err
+    assert "/nowhere/Booking.csv: no such file; synthetic data is made in its place" in made.err
     assert made.code == 0, made.err
     assert "3,000 read" in made.out
-    assert "(made data)" in made.out
+    assert "(synthetic data)" in made.out
     counts = [spark.table(environment.table(name)).count() for name in ("bookings", "bookings_rejected")]
     assert sum(counts) == 3000
 
@@ -289,10 +289,11 @@ def test_whatever_the_lines_each_is_read_as_it_says_or_rejected_and_none_is_lost
         csv = Path(folder) / "Booking.csv"
         csv.write_text("\n".join([HEADER, *lines]), encoding="utf-8")
         task = make_task(SetupData, spark, write_environment(Path(folder)), f"source_csv={csv}")
-        found = task._checked_lines("Booking.csv", spark.read.text(csv.as_uri())).orderBy("line").collect()
+        ranges = task.session.env.all_ranges
+        found = checked_lines("Booking.csv", spark.read.text(csv.as_uri()), ranges).orderBy("line").collect()
     assert [(row["line"], row["raw_row"]) for row in found] == list(enumerate(lines, start=2))
     for row, line in zip(found, lines, strict=True):
-        expected = read_in_python(line, task.config.ranges)
+        expected = read_in_python(line, ranges)
         assert (row["reason"] == "") == (expected is not None), (line, row["reason"], expected)
         if expected is not None:
             assert {name: row[name] for name in expected} == expected

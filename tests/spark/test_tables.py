@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from booking_mlops.core.bookings.schema import FEATURE_TABLE, PROMOTIONS
+from booking_mlops.core.bookings.features import feature_select
+from booking_mlops.core.bookings.tables import FEATURE_TABLE, PROMOTIONS
 from booking_mlops.errors import DataQualityError, WriteFailed
+from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.machine import this_machine
 from booking_mlops.io.spark import spark_session, start_workers
-from booking_mlops.io.tables import at_once
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain
@@ -61,8 +62,8 @@ def test_two_first_trainings_at_once_end_with_one_champion_and_the_history_says_
     spark: Any, featured: Environment
 ) -> None:
     registry_of(featured).experiment_id()
-    make_task(ModelTrain, spark, featured).ensure_table(PROMOTIONS)
-    tasks = [make_task(ModelTrain, spark, featured, *FORTY, f"forest.seed={seed}") for seed in (1, 2)]
+    make_task(ModelTrain, spark, featured).session.tables.ensure(PROMOTIONS)
+    tasks = [make_task(ModelTrain, spark, featured, *FORTY, f"model.seed={seed}") for seed in (1, 2)]
     # MLflow's active run belongs to a process: recording is one at a time, as it is between two processes' runs.
     lock = threading.Lock()
     for task in tasks:
@@ -90,7 +91,7 @@ def test_a_challenger_that_was_compared_with_yesterdays_champion_is_not_promoted
     record = slow._record
 
     def overtaken(trained: Any) -> Any:
-        assert make_task(ModelTrain, spark, featured, *FORTY, "forest.seed=2").run().decision.promoted
+        assert make_task(ModelTrain, spark, featured, *FORTY, "model.seed=2").run().decision.promoted
         return record(trained)
 
     monkeypatch.setattr(slow, "_record", overtaken)
@@ -125,10 +126,8 @@ def test_a_write_that_fails_is_one_line_and_the_table_is_as_it_was(
     monkeypatch.setattr(
         "booking_mlops.tasks.feature_table_creation.feature_select",
         lambda: [
-            *[name for name in FEATURE_TABLE.column_names if name not in ("feature_key", "booked_on", "arrival_date")],
-            "CAST(raise_error('No space left on device') AS BIGINT) AS feature_key",
-            "date_of_reservation AS booked_on",
-            "date_of_reservation AS arrival_date",
+            "CAST(raise_error('No space left on device') AS BIGINT) AS feature_key" if "feature_key" in sql else sql
+            for sql in feature_select()
         ],
     )
     with pytest.raises(WriteFailed, match=r"writing .*features: No space left on device; the table is as it was"):
@@ -166,9 +165,9 @@ def test_of_two_writes_at_once_the_failure_goes_up_when_both_have_ended() -> Non
         ended.append("the second")
 
     with pytest.raises(WriteFailed, match="the first"):
-        at_once(fail, take_long)
+        run_concurrently(fail, take_long)
     assert ended == ["the second"]
-    assert at_once(lambda: 1, lambda: 2) == [1, 2]
+    assert run_concurrently(lambda: 1, lambda: 2) == (1, 2)
 
 
 def test_workers_are_there_with_their_modules_before_the_first_row(spark: Any) -> None:

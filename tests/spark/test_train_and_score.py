@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from booking_mlops.core.bookings.features import feature_key_sql
-from booking_mlops.core.bookings.schema import FEATURES, PREDICTIONS
+from booking_mlops.core.bookings.features import DEFAULT_FEATURES, feature_key_sql
+from booking_mlops.core.bookings.tables import PREDICTIONS
 from booking_mlops.core.model.metrics import evaluate
-from booking_mlops.core.model.pipeline import as_model_input, cancellation_probability
+from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
 from booking_mlops.core.model.split import holdout_mask
 from booking_mlops.errors import DataQualityError, IncompatibleModel, NoChampion, RegistryError
 from booking_mlops.io.registry import Registry
@@ -24,11 +24,11 @@ from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Cli, Environment
-from tests.spark.conftest import Trained, make_task, registry_of
+from tests.spark.conftest import Trained, make_task, registry_of, training_data
 
 # Small forests make the refusals quick; nothing about them depends on the forest's size.
-QUICK = ("forest.n_estimators=20", "comparison.bootstrap_samples=200")
-WEAK = ("forest.max_depth=2", "gates.min_roc_auc=0.6", "gates.max_importance=1", "gates.max_calibration_error=1")
+QUICK = ("model.n_estimators=20", "comparison.bootstrap_samples=200")
+WEAK = ("model.max_depth=2", "gates.min_roc_auc=0.6", "gates.max_importance=1", "gates.max_calibration_error=1")
 
 
 def decisions(spark: Any, environment: Environment) -> list[Any]:
@@ -45,12 +45,12 @@ class TestFirstModel:
         self, spark: Any, trained: Trained
     ) -> None:
         task = make_task(ModelTrain, spark, trained.environment)
-        data = task.training_data()
+        data = training_data(task)
         assert not set(data.train["feature_key"]) & set(data.holdout["feature_key"])
         assert data.holdout["feature_key"].is_unique
         registry = registry_of(trained.environment)
         model = registry.load(registry.require_champion())
-        scores = cancellation_probability(model, as_model_input(data.holdout, FEATURES))
+        scores = cancellation_probability(model, as_model_input(data.holdout, DEFAULT_FEATURES))
         found = evaluate(data.labels, scores)
         result = trained.results["model_train"]
         assert found == result.metrics
@@ -66,7 +66,7 @@ class TestFirstModel:
         assert run.info.status == "FINISHED"
         assert run.data.metrics["holdout_roc_auc"] == pytest.approx(result.metrics.roc_auc)
         assert run.data.metrics["time_ordered_roc_auc"] > 0.6
-        assert run.data.params["forest.max_depth"] == "14"
+        assert run.data.params["model.max_depth"] == "14"
         assert run.data.tags["features_version"] == str(result.features_version)
         assert len(run.data.tags["git_commit"]) == 40
         files = {item.path for item in client.list_artifacts(result.run_id)}
@@ -76,7 +76,7 @@ class TestFirstModel:
         version = registry.version(1)
         assert version.tags["training_rows"] == version.tags["reference_rows"] == str(result.training_rows)
         kept = pd.read_parquet(io.BytesIO(registry.read_bytes(result.run_id, "reference.parquet")))
-        train = make_task(ModelTrain, spark, trained.environment).training_data().train
+        train = training_data(make_task(ModelTrain, spark, trained.environment)).train
         assert sorted(kept["booking_id"]) == sorted(train["booking_id"])
         folder = mlflow.artifacts.download_artifacts(version.uri)
         loaded = mlflow.pyfunc.load_model(folder)
@@ -110,7 +110,7 @@ class TestComparison:
     ) -> None:
         first = make_task(ModelTrain, spark, featured, *WEAK).run()
         better = make_task(ModelTrain, spark, featured, day=2).run()
-        worse = make_task(ModelTrain, spark, featured, *WEAK, "forest.seed=1", day=3).run()
+        worse = make_task(ModelTrain, spark, featured, *WEAK, "model.seed=1", day=3).run()
         outcomes = [one.decision.outcome for one in (first, better, worse)]
         assert outcomes == ["promoted", "promoted", "kept"]
         assert better.decision.comparison.improvement.lower > 0
@@ -124,9 +124,9 @@ class TestComparison:
 
     def test_the_champion_is_judged_on_rows_it_has_not_seen(self, spark: Any, featured: Environment) -> None:
         make_task(ModelTrain, spark, featured, *QUICK).run()
-        seen = make_task(ModelTrain, spark, featured).training_data()
+        seen = training_data(make_task(ModelTrain, spark, featured))
         spark.sql(f"DELETE FROM {featured.table('features')} WHERE pmod(feature_key, 10) = 0")
-        later = make_task(ModelTrain, spark, featured).training_data()
+        later = training_data(make_task(ModelTrain, spark, featured))
         assert not set(seen.train["feature_key"]) & set(later.holdout["feature_key"])
 
     def test_a_model_of_noise_is_rejected_by_name_and_there_is_no_champion(
@@ -165,15 +165,14 @@ class TestRepair:
     def test_recording_a_decision_twice_adds_one_row(self, spark: Any, trained: Trained) -> None:
         task = make_task(ModelTrain, spark, trained.environment)
         before = decisions(spark, trained.environment)
-        task.lake.append_new("promotions", [before[0].asDict()], "decision_id")
+        task.session.tables.append_new("promotions", [before[0].asDict()], "decision_id")
         assert decisions(spark, trained.environment) == before
 
 
 class TestTrainingData:
     def test_more_rows_than_the_limit_are_sampled_the_same_way_each_time(self, spark: Any, trained: Trained) -> None:
         frames = [
-            make_task(ModelTrain, spark, trained.environment, "max_training_rows=3000").training_data()
-            for _ in range(2)
+            training_data(make_task(ModelTrain, spark, trained.environment, "max_training_rows=3000")) for _ in range(2)
         ]
         assert frames[0].train.equals(frames[1].train)
         assert 2_700 < len(frames[0].train) + len(frames[0].holdout) < 3_300
@@ -224,7 +223,7 @@ class TestScoring:
             .join(spark.table(trained.environment.table("predictions")), "booking_id")
             .toPandas()
         )
-        expected = cancellation_probability(model, as_model_input(joined, FEATURES))
+        expected = cancellation_probability(model, as_model_input(joined, DEFAULT_FEATURES))
         np.testing.assert_allclose(joined["cancellation_probability"], expected, atol=1e-12)
         threshold = trained.results["model_inference_batch"].threshold
         assert threshold == pytest.approx(1 / 3)
@@ -253,7 +252,7 @@ class TestScoring:
     def test_a_feature_the_table_lacks_is_named_and_nothing_is_written(self, spark: Any, featured: Environment) -> None:
         spark.sql(f"ALTER TABLE {featured.table('features')} ADD COLUMN wind DOUBLE")
         spark.sql(f"UPDATE {featured.table('features')} SET wind = pmod(feature_key, 7)")
-        names = ", ".join([*FEATURES, "wind"])
+        names = ", ".join([*DEFAULT_FEATURES, "wind"])
         make_task(ModelTrain, spark, featured, *QUICK, f"features=[{names}]").run()
         table = featured.table("features")
         spark.sql(
@@ -325,7 +324,7 @@ def test_no_variable_of_the_process_reaches_tables_or_artifacts(
 
 def test_the_feature_key_is_frozen(spark: Any) -> None:
     # The holdout hangs on it: another Spark that hashes otherwise must fail here, not in promotion.
-    values = dict.fromkeys(FEATURES, "CAST(1 AS INT)")
+    values = dict.fromkeys(DEFAULT_FEATURES, "CAST(1 AS INT)")
     values |= {"type_of_meal": "'a'", "room_type": "'b'", "market_segment_type": "'c'", "average_price": "1.5D"}
     row = spark.sql("SELECT " + ", ".join(f"{sql} AS {name}" for name, sql in values.items()))
     assert row.selectExpr(feature_key_sql()).first()[0] == FROZEN_KEY

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -9,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from booking_mlops import cli
+from booking_mlops import tasks
 from booking_mlops.core.bookings.schema import CSV_HEADER
-from booking_mlops.tasks import base
+from booking_mlops.errors import ConfigError
+from booking_mlops.tasks import task_keys, task_type, task_types
 from tests.conftest import Cli
 
 TASKS = [
@@ -28,7 +28,7 @@ TASKS = [
 def test_help_names_every_task_and_shows_how_to_begin(booking_mlops: Cli) -> None:
     outcome = booking_mlops("--help")
     assert outcome.code == 0
-    for word in [*TASKS, "config", "make-data", "examples:", "--booking-csv"]:
+    for word in [*TASKS, "config", "synthetic-data", "make-data", "examples:", "--booking-csv"]:
         assert word in outcome.out
 
 
@@ -46,8 +46,29 @@ def test_every_task_is_a_command_and_an_entry_point_of_the_wheel(task: str, caps
     assert "nowhere.yml: no such file" in capsys.readouterr().err
 
 
-def test_the_keys_in_yaml_are_the_tasks() -> None:
-    assert [task.key() for task in cli.TASKS] == list(base.TASK_KEYS)
+def test_the_tasks_are_the_files_of_the_folder() -> None:
+    assert [key.replace("_", "-") for key in task_keys()] == sorted(TASKS)
+    assert [task.key() for task in task_types()] == list(task_keys())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1", "holds 0 subclasses of Task, not one; what tasks share belongs in services"),
+        (
+            "from booking_mlops.tasks.task import Task\nclass A(Task):\n    name = 'other-name'",
+            "the task is named other-name; name the file other_name.py",
+        ),
+    ],
+)
+def test_a_file_that_is_no_task_is_an_error_that_says_so(
+    content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stray.py").write_text(content, encoding="utf-8")
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "booking_mlops.tasks.stray", raising=False)
+    with pytest.raises(ConfigError, match=message):
+        task_type("stray")
 
 
 def test_a_wrong_call_is_code_2(booking_mlops: Cli) -> None:
@@ -55,9 +76,9 @@ def test_a_wrong_call_is_code_2(booking_mlops: Cli) -> None:
     assert booking_mlops().code == 2
 
 
-def test_make_data_writes_a_file_and_never_over_one(tmp_path: Path, booking_mlops: Cli) -> None:
+def test_synthetic_data_writes_a_file_and_never_over_one(tmp_path: Path, booking_mlops: Cli) -> None:
     target = tmp_path / "sub" / "made.csv"
-    assert booking_mlops("make-data", "--rows", "50", "--out", target).code == 0
+    assert booking_mlops("synthetic-data", "--rows", "50", "--out", target).code == 0
     with target.open(encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert tuple(rows[0]) == CSV_HEADER
@@ -68,40 +89,6 @@ def test_make_data_writes_a_file_and_never_over_one(tmp_path: Path, booking_mlop
     assert booking_mlops("make-data", "--rows", "10", "--out", target, "--force").code == 0
     assert len(target.read_text(encoding="utf-8").splitlines()) == 11
     assert booking_mlops("make-data", "--rows", "0", "--out", target).code == 1
-
-
-def test_an_interruption_is_not_a_traceback() -> None:
-    def stop() -> None:
-        raise KeyboardInterrupt
-
-    assert base.guarded(stop) == 130
-
-
-def test_a_bug_keeps_its_traceback() -> None:
-    def bug() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        base.guarded(bug)
-
-
-def test_the_principal_is_the_operators_word_or_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BOOKING_PRINCIPAL", "sp-prod")
-    assert base.principal() == "sp-prod"
-    monkeypatch.delenv("BOOKING_PRINCIPAL")
-    monkeypatch.setenv("USER", "someone")
-    monkeypatch.setenv("LOGNAME", "someone")
-    assert base.principal() == "someone"
-    monkeypatch.setattr(base.getpass, "getuser", lambda: (_ for _ in ()).throw(KeyError("no account")))
-    assert base.principal() == "unknown"
-
-
-def test_what_is_imported_early_exists() -> None:
-    # A name that can't be imported is passed over without a word: the task itself is to fail then.
-    names = {name for task in cli.TASKS for name in task.slow_imports}
-    assert names
-    for name in names:
-        assert importlib.util.find_spec(name), name
 
 
 def test_the_command_line_starts_without_what_only_a_task_needs() -> None:

@@ -1,1 +1,1 @@
-"""What a booking is: its columns, its features, what makes it fit for use, and synthetic ones."""
+"""Bookings: their columns, tables and features, the checks of their quality, and synthetic ones."""

@@ -1,4 +1,4 @@
-"""What makes a line of `Booking.csv` a booking, and what makes a feature table fit to train on.
+"""Rules for the lines of `Booking.csv`, and checks of the rows a model is trained on.
 
 The rules are Spark SQL text: they run on the cluster, and can be read and tested without one.
 """
@@ -17,6 +17,20 @@ from booking_mlops.core.bookings.schema import CANCELED, CSV_COLUMNS, CSV_HEADER
 from booking_mlops.errors import DataQualityError
 
 Ranges = Mapping[str, tuple[float, float]]
+"""Column name to lowest and highest possible value, both included."""
+
+DEFAULT_RANGES: Ranges = {
+    "lead_time": (0.0, 1000.0),
+    "average_price": (0.0, 2000.0),
+    "number_of_adults": (0.0, 20.0),
+    "number_of_children": (0.0, 20.0),
+    "number_of_weekend_nights": (0.0, 60.0),
+    "number_of_week_nights": (0.0, 120.0),
+    "p_c": (0.0, 500.0),
+    "p_not_c": (0.0, 500.0),
+    "special_requests": (0.0, 20.0),
+}
+"""Inclusive bounds of numeric columns; an environment's `ranges` replace single ones."""
 
 MAX_TEXT_LENGTH = 100
 
@@ -27,7 +41,7 @@ _US_DATE = r"^(\\d{1,2})/(\\d{1,2})/(\\d{4})$"
 
 
 def raw_name(column: CsvColumn) -> str:
-    """The column that holds a field as the text it was in the file."""
+    """Return the name of the column that holds a field as the text it is in the file."""
     return f"_raw_{column.name}"
 
 
@@ -40,9 +54,9 @@ def _iso_date(column: CsvColumn) -> str:
 
 
 def value_sql(column: CsvColumn) -> str:
-    """SQL for the typed value of a column of text; NULL where the text can't be read.
+    """Return SQL for the typed value of a column of text; NULL where the text can't be read.
 
-    Dates come in two spellings, `10/2/2017` (month first) and `2018-2-28`; impossible ones are NULL.
+    Dates are spelled `10/2/2017` (month first) or `2018-2-28`; one that does not exist is NULL.
     """
     text = _text(column)
     if column.kind == "date":
@@ -80,14 +94,15 @@ def _column_reason_sql(column: CsvColumn, ranges: Ranges) -> str:
 
 
 def reason_sql(ranges: Ranges, malformed: str = "_malformed") -> str:
-    """SQL for everything wrong with a line, or '' when nothing is; over `raw_row`, the raw and the typed columns.
+    """Return SQL for everything that is wrong with a line, as text, or '' when nothing is.
 
-    `malformed` names a boolean column: the line does not have one field for each header.
+    The SQL reads `raw_row`, the raw and the typed columns, and `malformed`: the name of a boolean column that is true
+    when the line does not have one field for each header.
     """
     reasons = ", ".join(_column_reason_sql(column, ranges) for column in CSV_COLUMNS)
     return (
-        # What is put in the place of bytes that are no UTF-8: a file in Latin-1, or a damaged one. By RLIKE, since
-        # `contains` compares the bytes as they were read.
+        # U+FFFD replaces bytes that are not UTF-8, as in a file in Latin-1. RLIKE finds it; `contains` does not, since
+        # it compares the bytes as they were read.
         "CASE WHEN raw_row RLIKE '\ufffd' THEN 'not UTF-8 text: save the file as UTF-8' "
         f"WHEN {malformed} THEN 'not {len(CSV_COLUMNS)} fields: the line is cut, or has a stray comma or quote' "
         f"ELSE concat_ws('; ', {reasons}) END"
@@ -95,9 +110,9 @@ def reason_sql(ranges: Ranges, malformed: str = "_malformed") -> str:
 
 
 def check_header(line: str, source: str) -> None:
-    """Refuse a file whose first line is not the header of `Booking.csv`; says how it differs.
+    """Refuse a file whose first line is not the header of `Booking.csv`.
 
-    Raises: DataQualityError.
+    `source` is the name of the file, for the message. Raises: DataQualityError that says how the line differs.
     """
     text = line.lstrip("\ufeff").rstrip("\r\n")
     try:
@@ -125,14 +140,14 @@ def check_header(line: str, source: str) -> None:
 
 @dataclass(frozen=True)
 class TrainingDataProfile:
-    """What the gates look at in a training set: constant features and the share of values out of range."""
+    """What the gates check of a training set: constant features, and by feature the share of values out of range."""
 
     constant: tuple[str, ...]
     out_of_range: Mapping[str, float]
 
 
 def profile(features: pd.DataFrame, names: Sequence[str], ranges: Ranges) -> TrainingDataProfile:
-    """Constant features, and for each feature with a range the share of rows outside it."""
+    """Return which of the features `names` are constant, and the share of rows outside each range, NULL included."""
     constant = tuple(name for name in names if features[name].nunique(dropna=False) <= 1)
     outside: dict[str, float] = {}
     for name, (low, high) in ranges.items():

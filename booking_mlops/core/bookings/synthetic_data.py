@@ -1,7 +1,7 @@
-"""Made bookings: what the project ships in place of a hotel's own file.
+"""Synthetic bookings, for whoever has no file of a hotel at hand.
 
-Cancellation follows measured rates by segment, lead time and special requests, adjusted by month,
-price and the guest, so that a model finds in made data about what it finds in real data.
+Cancellation follows measured rates by segment, lead time and special requests, adjusted by month, price and guest, so
+that a model is about as good on synthetic bookings as on real ones.
 """
 
 from __future__ import annotations
@@ -104,7 +104,10 @@ def _sigmoid(x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _probabilities(frame: pd.DataFrame, month: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """P(cancelled) = sigmoid(k (logit(cell rate) + adjustments + c)), c solved so that the mean is the target rate."""
+    """Return P(cancelled) = sigmoid(k (logit(cell rate) + adjustments + c)) for each row, (n,).
+
+    c is found by bisection so that the mean is the target rate. `month` is 0 to 11.
+    """
     lead_cell = np.digitize(frame["lead time"], _LEAD_EDGES)
     request_cell = np.minimum(frame["special requests"].to_numpy(), 3)
     segment = frame["market segment type"].to_numpy()
@@ -141,11 +144,10 @@ def _spelled(dates: npt.NDArray[Any], iso: npt.NDArray[np.bool_]) -> list[str]:
     return [f"{y}-{m}-{d}" if is_iso else f"{m}/{d}/{y}" for y, m, d, is_iso in parts]
 
 
-def make(rows: int, seed: int, first_id: int = 1) -> pd.DataFrame:
-    """`rows` made bookings with the columns and spellings of `Booking.csv`.
+def synthetic_bookings(rows: int, seed: int, first_id: int = 1) -> pd.DataFrame:
+    """Return synthetic bookings with the columns and spellings of `Booking.csv`, numbered from `first_id`.
 
-    About one in a thousand carries an impossible date, as real files do. The same arguments give
-    the same rows.
+    About one in a thousand has a date that does not exist, as in real files. The same arguments give the same rows.
     """
     rng = np.random.default_rng([seed, first_id])
     segment = np.asarray(_SEGMENTS, dtype=object)[_draw(rng, _SEGMENT_SHARES, rows)]
@@ -167,7 +169,7 @@ def make(rows: int, seed: int, first_id: int = 1) -> pd.DataFrame:
     lead = np.clip(np.round(lead * np.asarray(_LEAD_MONTH)[month]), 0, _MAX_LEAD).astype(np.int64)
     free = (segment == "Complementary") & (rng.random(rows) < 0.85)
     price = price * np.asarray(_PRICE_BY_MONTH)[month] + np.asarray(_PRICE_BY_ROOM)[room] + noise
-    # Adding zero takes the sign off a zero.
+    # Adding zero turns -0.0 into 0.0.
     price = np.where(free, 0.0, np.clip(np.round(price, 2), 0.0, 540.0) + 0.0)
 
     repeat_share = np.select([segment == "Corporate", segment == "Complementary"], [0.30, 0.30], 0.005)
@@ -200,14 +202,14 @@ def make(rows: int, seed: int, first_id: int = 1) -> pd.DataFrame:
     return in_order
 
 
-def make_chunks(rows: int, seed: int, chunk: int = CHUNK) -> Iterator[pd.DataFrame]:
-    """The same in pieces of at most `chunk` rows, so that memory does not grow with `rows`."""
+def synthetic_chunks(rows: int, seed: int, chunk: int = CHUNK) -> Iterator[pd.DataFrame]:
+    """Yield synthetic bookings in frames of at most `chunk` rows, so that memory does not grow with `rows`."""
     for start in range(0, rows, chunk):
-        yield make(min(chunk, rows - start), seed, first_id=start + 1)
+        yield synthetic_bookings(min(chunk, rows - start), seed, first_id=start + 1)
 
 
-def as_lines(frame: pd.DataFrame, *, header: bool) -> list[str]:
-    """The rows as lines of CSV, without line ends."""
+def csv_lines(frame: pd.DataFrame, *, header: bool) -> list[str]:
+    """Return the rows as lines of CSV without line ends, after the header when `header`."""
     text = io.StringIO()
     frame.to_csv(text, index=False, header=header, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
     return text.getvalue().splitlines()

@@ -1,68 +1,28 @@
-"""Has the world moved away from what the champion was trained on? Measures of drift, and what they amount to."""
+"""Measures of drift: how far the newest bookings are from those the champion was trained on."""
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from booking_mlops.core.bookings.quality import Ranges
+from booking_mlops.core.drift.findings import Finding, Levels
 
-Level = Literal["ok", "warn", "alarm", "too few"]
-_SEVERITY: Mapping[str, int] = {"too few": 0, "ok": 1, "warn": 2, "alarm": 3}
-# A feature with no more values than this is compared value by value.
+# A numeric feature with no more distinct values than this is compared value by value.
 _FEW_VALUES = 12
-_YEARS_BACK = 5
-
-
-@dataclass(frozen=True)
-class Levels:
-    """From which value on a measure is a warning, and from which an alarm."""
-
-    warn: float
-    alarm: float
-
-    def of(self, value: float) -> Level:
-        """The level of a value; NaN, which can't be judged, is 'too few'."""
-        if math.isnan(value):
-            return "too few"
-        return "alarm" if value >= self.alarm else "warn" if value >= self.warn else "ok"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One measured thing: `check` groups findings, `subject` is the feature, week or table it is about."""
-
-    check: str
-    subject: str
-    statistic: str
-    value: float
-    level: Level
-    levels: Levels
-    rows: int
-    reference_rows: int = 0
-    detail: str = ""
-
-
-def worst(findings: Sequence[Finding]) -> Level:
-    """The most severe level of all; 'too few' when nothing could be judged."""
-    return max((finding.level for finding in findings), key=lambda level: _SEVERITY[level], default="too few")
 
 
 def psi(reference: pd.Series, current: pd.Series, bins: int = 10) -> float:
-    """Population stability index: sum over bins of (p - q) ln(p / q); 0 when the two are distributed alike.
+    """Return the population stability index: sum over bins of (p - q) ln(p / q); 0 for equal distributions.
 
-    Numbers are cut at the reference's quantiles, text and numbers of few values are compared value by
-    value; a value only one side has counts as half a row on the other. Siddiqi, Credit Risk
-    Scorecards, 2006. With n and m rows, chance alone gives about (bins - 1)(1/n + 1/m).
+    Numbers are cut at the reference's quantiles; text, and numbers of at most 12 distinct values, are compared value
+    by value. A value that only one side has counts as half a row on the other. NaN when a side has no rows. With n
+    and m rows, chance alone gives about (bins - 1)(1/n + 1/m). Siddiqi, "Credit Risk Scorecards", 2006.
     """
     if len(reference) == 0 or len(current) == 0:
         return float("nan")
@@ -80,10 +40,11 @@ def psi(reference: pd.Series, current: pd.Series, bins: int = 10) -> float:
 def domain_auc(
     reference: pd.DataFrame, current: pd.DataFrame, names: Sequence[str], key: str, *, seed: int, folds: int = 4
 ) -> float:
-    """How well a classifier tells the two apart: .5 not at all, 1 perfectly; sees what single features hide.
+    """Return the ROC AUC of a classifier that tells `current` from `reference`: .5 not at all, 1 perfectly.
 
-    Cross-validated with equal rows in one fold, so that it can't recognise what it has learned by
-    heart. Rabanser, Günnemann, Lipton, "Failing Loudly", NeurIPS 2019.
+    It sees drift of features together that none of them shows alone. Cross-validated; rows with an equal `key` are
+    in the same fold, so that it can't recognise rows it was trained on. NaN when there are too few rows for the
+    folds. Rabanser, Günnemann, Lipton, "Failing Loudly", NeurIPS 2019.
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import RandomForestClassifier
@@ -114,51 +75,10 @@ def domain_auc(
     return float(roc_auc_score(side, probabilities))
 
 
-@dataclass(frozen=True)
-class Window:
-    """Days `first` to `last`, both included, by arrival."""
-
-    first: date
-    last: date
-
-    def __contains__(self, day: date) -> bool:
-        return self.first <= day <= self.last
-
-    def sql(self, column: str) -> str:
-        """A condition that holds within the window."""
-        return f"{column} BETWEEN DATE'{self.first}' AND DATE'{self.last}'"
-
-
-def newest_window(last: date, days: int) -> Window:
-    """The `days` days that end with `last`."""
-    return Window(last - timedelta(days=days - 1), last)
-
-
-def like_seasons(window: Window, margin_days: int) -> list[Window]:
-    """The same days, this year and in earlier ones, `margin_days` wider on both sides.
-
-    This year's belong to it: what the champion has learned from already is no news to it, and a
-    retraining ends an alarm. Years are 364 days: weekdays stay weekdays.
-    """
-    margin = timedelta(days=margin_days)
-    shifts = [timedelta(days=364 * years) for years in range(_YEARS_BACK + 1)]
-    return [Window(window.first - shift - margin, window.last - shift + margin) for shift in shifts]
-
-
-def within(windows: Sequence[Window], days: pd.Series) -> pd.Series:
-    """Whether each day is in any of the windows."""
-    known = pd.to_datetime(days)
-    return functools.reduce(
-        operator.or_,
-        (known.between(pd.Timestamp(window.first), pd.Timestamp(window.last)) for window in windows),
-        pd.Series(False, index=days.index),
-    )
-
-
 def feature_findings(
     reference: pd.DataFrame, current: pd.DataFrame, names: Sequence[str], levels: Levels, *, bins: int, detail: str
 ) -> list[Finding]:
-    """The PSI of each feature."""
+    """Return a finding for each feature: its PSI."""
     return [
         Finding("feature drift", name, "PSI", value, levels.of(value), levels, len(current), len(reference), detail)
         for name in names
@@ -169,7 +89,10 @@ def feature_findings(
 def quality_findings(
     reference: pd.DataFrame, current: pd.DataFrame, names: Sequence[str], ranges: Ranges, levels: Levels
 ) -> list[Finding]:
-    """The share of rows of the newest window whose value is missing, out of range, or was never seen before."""
+    """Return a finding for each feature: the share of `current` that is missing, out of range or not in `reference`.
+
+    Only text is looked up in `reference`.
+    """
     findings = []
     for name in names:
         column = current[name]
@@ -190,7 +113,10 @@ def quality_findings(
 
 
 def auc_standard_error(auc: float, positives: int, negatives: int) -> float:
-    """Standard error of a ROC AUC. Hanley & McNeil, Radiology 143 (1982), eq. 1."""
+    """Return the standard error of a ROC AUC; NaN without both classes.
+
+    Hanley & McNeil, Radiology 143 (1982), eq. 1.
+    """
     if positives == 0 or negatives == 0:
         return float("nan")
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
@@ -206,9 +132,10 @@ def live_finding(
     levels: Levels,
     min_rows: int,
 ) -> Finding:
-    """ROC AUC on bookings whose label has arrived, and how far it surely is below what was `expected`.
+    """Return the ROC AUC on bookings whose label has arrived, judged by how far it is below `expected`.
 
-    'Surely' is the one-sided 95 % bound: a small sample that does badly by chance is no alarm.
+    The level is that of `expected` minus the upper 95 % bound (one-sided) of the measured ROC AUC: a small sample
+    that does badly by chance is no alarm. 'too few' below `min_rows`, or with one class only.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -224,13 +151,3 @@ def live_finding(
     )
     level = levels.of(expected - (auc + 1.645 * error))
     return Finding("live metrics", subject, "ROC AUC", auc, level, levels, len(labels), detail=detail)
-
-
-def capped(findings: Sequence[Finding], level: Level, why: str) -> list[Finding]:
-    """The findings, none more severe than `level`; those that were say why."""
-    return [
-        Finding(**{**vars(finding), "level": level, "detail": f"{finding.detail}; {why}".lstrip("; ")})
-        if _SEVERITY[finding.level] > _SEVERITY[level]
-        else finding
-        for finding in findings
-    ]

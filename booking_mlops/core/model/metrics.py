@@ -1,4 +1,4 @@
-"""Measures of a classifier, all of them on probabilities."""
+"""Metrics of a classifier, all of them computed from probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ECE_BINS = 10
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good a set of probabilities is. `rows` and `base_rate` describe the rows it was measured on."""
+    """The metrics of a set of probabilities; `rows` and `base_rate` describe the rows they were measured on."""
 
     roc_auc: float
     pr_auc: float
@@ -29,7 +29,7 @@ class Metrics:
     rows: int
 
     def as_dict(self) -> dict[str, float]:
-        """Name to value, for MLflow."""
+        """Return each metric by its name, for MLflow."""
         return {name: float(value) for name, value in asdict(self).items()}
 
 
@@ -43,7 +43,10 @@ class Interval:
 
 
 def expected_calibration_error(labels: FloatArray, probabilities: FloatArray, bins: int = _ECE_BINS) -> float:
-    """Mean gap between probability and observed rate over equal-width bins, weighted by rows (Guo et al., 2017)."""
+    """Return the mean gap between probability and observed rate over equal-width bins, weighted by rows.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
     index = np.clip((probabilities * bins).astype(int), 0, bins - 1)
     count = np.bincount(index, minlength=bins)
     gap = np.abs(np.bincount(index, probabilities, bins) - np.bincount(index, labels, bins))
@@ -51,10 +54,10 @@ def expected_calibration_error(labels: FloatArray, probabilities: FloatArray, bi
 
 
 def evaluate(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> Metrics:
-    """All metrics of probabilities (n,) against labels 0/1 (n,).
+    """Return all metrics of probabilities (n,) against labels 0/1 (n,).
 
-    With one class only, or a probability that is not a finite number, the metrics that
-    can't be computed are NaN; the promotion rule keeps the champion then.
+    With no rows, one class only, or a probability that is not finite, every metric is NaN; the promotion rule then
+    keeps the champion.
     """
     from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
@@ -76,9 +79,9 @@ def evaluate(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> Metri
 
 
 class _Resampled:
-    """The metrics of one set of scores under many weightings of its rows; sorts once.
+    """The metrics of one set of scores under many weightings of its rows; the rows are sorted only once.
 
-    ROC AUC counts ties half (Mann-Whitney); PR AUC is average precision; both as scikit-learn has them.
+    ROC AUC counts ties half (Mann-Whitney) and PR AUC is average precision, both as in scikit-learn.
     """
 
     def __init__(self, labels: FloatArray, scores: FloatArray) -> None:
@@ -94,7 +97,7 @@ class _Resampled:
         self._gap[np.arange(len(scores)), index] = ordered - self._positive
 
     def __call__(self, weights: FloatArray) -> dict[str, FloatArray]:
-        """Each metric's value for each row of `weights` (m, n): arrays (m,)."""
+        """Return each metric for each row of `weights` (m, n): arrays (m,)."""
         ordered = weights[:, self._order]
         positive = np.add.reduceat(ordered * self._positive, self._starts, axis=1)
         negative = np.add.reduceat(ordered * (1.0 - self._positive), self._starts, axis=1)
@@ -114,6 +117,7 @@ class _Resampled:
 
 
 Draws = dict[str, FloatArray]
+"""By metric its value on each bootstrap resample, (samples,)."""
 
 
 def bootstrap(
@@ -123,11 +127,10 @@ def bootstrap(
     samples: int,
     seed: int,
 ) -> dict[str, Draws]:
-    """Every metric of each named score over the same bootstrap resamples of the rows, `(samples,)` each.
+    """Return by name of the score every metric on `samples` bootstrap resamples of the rows.
 
-    Paired: entry i of every result is measured on the same resample, so differences cancel the
-    noise the models share (Efron & Tibshirani, 1993, ch. 16). Rows must be independent: one for
-    each distinct feature key.
+    Paired: entry i of every result is measured on the same resample, so differences cancel the noise the models
+    share (Efron & Tibshirani, 1993, ch. 16). Rows must be independent: one for each distinct feature key.
     """
     y = np.asarray(labels, dtype=np.float64)
     measures = {name: _Resampled(y, np.asarray(p, dtype=np.float64)) for name, p in scores.items()}
@@ -147,7 +150,10 @@ def bootstrap(
 
 
 def interval(value: float, draws: FloatArray, confidence: float) -> Interval:
-    """Percentile interval with `confidence` in each bound: .975 gives the usual two-sided 95 %."""
+    """Return the percentile interval of `draws` around `value`.
+
+    `confidence` is that of each bound: .975 gives the usual two-sided 95 %. The bounds are NaN when no draw is finite.
+    """
     finite = draws[np.isfinite(draws)]
     if len(finite) == 0:
         return Interval(value, float("nan"), float("nan"))
@@ -155,14 +161,14 @@ def interval(value: float, draws: FloatArray, confidence: float) -> Interval:
 
 
 def intervals(metrics: Metrics, draws: Draws, confidence: float) -> dict[str, Interval]:
-    """Each bootstrapped metric with its interval."""
+    """Return the interval of each bootstrapped metric."""
     return {name: interval(getattr(metrics, name), values, confidence) for name, values in draws.items()}
 
 
 def single_feature_auc(features: pd.DataFrame, labels: npt.NDArray[Any]) -> dict[str, float]:
-    """What each feature alone says of the label: ROC AUC, at least .5, whichever way round it points.
+    """Return by feature the ROC AUC of that feature alone, in the direction in which it is at least .5.
 
-    Text features are replaced by the mean label of each value first.
+    A text value counts as the mean label of its rows. NaN when the labels hold one class only.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -188,7 +194,7 @@ class Costs:
 
 
 def operating_threshold(costs: Costs) -> float:
-    """The probability at which acting costs as much as not acting: the best cut for calibrated probabilities.
+    """Return the probability at which acting costs as much as not acting: the best cut for calibrated probabilities.
 
     Acting on p costs (1 - p) C_needless, not acting p C_missed; Elkan, "The Foundations of
     Cost-Sensitive Learning", IJCAI 2001, eq. 2.
@@ -197,7 +203,7 @@ def operating_threshold(costs: Costs) -> float:
 
 
 def mean_cost(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], threshold: float, costs: Costs) -> float:
-    """Mean cost of a row when acting from `threshold` up."""
+    """Return the mean cost of a row when one acts on every probability of at least `threshold`."""
     y = np.asarray(labels) == 1
     act = np.asarray(probabilities) >= threshold
     return float(np.mean((y & ~act) * costs.missed_cancellation + (~y & act) * costs.needless_intervention))

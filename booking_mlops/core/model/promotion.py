@@ -1,4 +1,4 @@
-"""The promotion rule: gates first, then champion against challenger. Pure: numbers in, decision out."""
+"""The promotion rule: gates first, then champion against challenger."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Gates:
 class ComparisonRule:
     """When a challenger beats the champion: the lower bound of the improvement in ROC AUC is above the minimum.
 
-    `confidence` is that of one bound. The bootstrap knows the noise of the holdout, not that of the
-    training: at .975 about one retrain in twenty wins by the luck of its seed, hence the stricter default.
+    `confidence` is that of one bound. The bootstrap measures the noise of the holdout, not that of the training: at
+    .975 about one retraining in twenty is promoted because of its seed alone, hence the stricter default.
     """
 
     min_improvement: float = 0.0
@@ -47,7 +47,7 @@ class ComparisonRule:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What one gate saw. `value` and `limit` are text so that any gate can be shown in one table."""
+    """The result of one gate; `value` and `limit` are text so that every gate fits the same table."""
 
     name: str
     passed: bool
@@ -58,7 +58,7 @@ class GateResult:
 
 @dataclass(frozen=True)
 class GateInputs:
-    """Everything the gates look at. `None` means there is nothing to compare with yet."""
+    """Everything the gates check; None where there is no earlier version or champion to compare with."""
 
     metrics: Metrics
     dummy_roc_auc: float
@@ -92,7 +92,7 @@ class Decision:
 
     @property
     def promoted(self) -> bool:
-        """True when the challenger becomes champion."""
+        """Return whether the challenger becomes champion."""
         return self.outcome == "promoted"
 
 
@@ -134,7 +134,7 @@ def _schema_gate(inputs: GateInputs, *, allowed: bool) -> GateResult:
 
 
 def check_gates(inputs: GateInputs, gates: Gates) -> tuple[GateResult, ...]:
-    """Every gate's result, passed or not; NaN never passes."""
+    """Return the result of every gate, passed or not; NaN never passes."""
     metrics = inputs.metrics
     margin = metrics.roc_auc - inputs.dummy_roc_auc
     if inputs.last_training_rows:
@@ -164,11 +164,11 @@ def check_gates(inputs: GateInputs, gates: Gates) -> tuple[GateResult, ...]:
 
 
 def decide(gates: tuple[GateResult, ...], comparison: Comparison | None, rule: ComparisonRule) -> Decision:
-    """Promote, keep the champion, or reject the challenger.
+    """Decide whether to promote the challenger, keep the champion, or reject the challenger.
 
-    A failed gate rejects. Without a champion the gates alone decide. Otherwise the challenger is
-    promoted only when the lower bound of its improvement is above the minimum and its log loss is
-    no worse; a tie, or a number that is not a number, keeps the champion.
+    A failed gate rejects. Without a champion the gates alone decide. Otherwise the challenger is promoted only when
+    the lower bound of its improvement is above the minimum and its log loss is no worse; a tie or a NaN keeps the
+    champion.
     """
     failed = [gate for gate in gates if not gate.passed]
     if failed:

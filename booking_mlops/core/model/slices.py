@@ -1,4 +1,4 @@
-"""How a model does on parts of the holdout: an average can hide a segment it fails on."""
+"""Metrics on parts of the holdout: an average can hide a segment the model fails on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAD_NAMES = ["0–7 days", "8–30 days", "31–90 days", "91–151 days", "15
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the holdout: how many rows, how often cancelled, what was predicted on average, how well ranked."""
+    """A part of the holdout: its rows, the share cancelled, the mean probability, and the ROC AUC within it."""
 
     group: str
     name: str
@@ -29,7 +29,7 @@ class Slice:
 
 
 def slices(rows: pd.DataFrame, labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> list[Slice]:
-    """Slices by segment, lead time, month of arrival and repeated guests, where `rows` has those columns.
+    """Return slices by segment, lead time, month of arrival and repeated guests, where `rows` has those columns.
 
     ROC AUC is NaN below `MIN_ROWS` rows, or where a slice has one class only.
     """
@@ -56,7 +56,7 @@ def slices(rows: pd.DataFrame, labels: npt.NDArray[Any], probabilities: npt.NDAr
     return found
 
 
-def worst(found: list[Slice]) -> Slice | None:
-    """The slice with the lowest ROC AUC, if any has one."""
+def weakest_slice(found: list[Slice]) -> Slice | None:
+    """Return the slice with the lowest ROC AUC; None when no slice has one."""
     measured = [one for one in found if not np.isnan(one.roc_auc)]
     return min(measured, key=lambda one: one.roc_auc, default=None)

@@ -1,4 +1,4 @@
-"""Who is holdout: decided by the row itself, for ever, and never by a random draw."""
+"""The holdout split, by a hash of the row: a row that is holdout once is holdout for ever."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def _mix(keys: npt.NDArray[Any], salt: int) -> npt.NDArray[np.uint64]:
-    """The splitmix64 finaliser (Steele, Lea, Flood, 2014): spreads 64-bit keys evenly."""
+    """Return the keys spread evenly over 64 bits, by the splitmix64 finaliser (Steele, Lea, Flood, 2014)."""
     with np.errstate(over="ignore"):
         z = keys.astype(np.int64).view(np.uint64) + np.uint64(salt) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -22,10 +22,11 @@ def _mix(keys: npt.NDArray[Any], salt: int) -> npt.NDArray[np.uint64]:
 
 
 def holdout_mask(feature_keys: npt.NDArray[Any], fraction: float, salt: int = 1) -> BoolArray:
-    """True for the rows that are holdout: about `fraction` of the distinct keys, twins always together.
+    """Return True for the rows that are holdout, (n,): about `fraction` of the distinct keys, twins always together.
 
-    Depends on the key alone: a row that is holdout once is holdout in every later training, and the
-    holdout of a smaller fraction lies within that of a larger one.
+    `feature_keys` are 64-bit integers (n,). Membership depends on the key alone: a row that is holdout once is
+    holdout in every later training, and the holdout of a smaller fraction lies within that of a larger one.
+    Raises: ValueError when `fraction` is not between 0 and 1.
     """
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
@@ -34,15 +35,15 @@ def holdout_mask(feature_keys: npt.NDArray[Any], fraction: float, salt: int = 1)
     return mask
 
 
-def one_row_each(frame: pd.DataFrame, key: str, order: str) -> pd.DataFrame:
-    """One row for each distinct `key`, the first by `order`: twins count once when models are judged."""
+def one_row_per_key(frame: pd.DataFrame, key: str, order: str) -> pd.DataFrame:
+    """Return one row for each distinct `key`, the first by `order`, so that twins count once when models are judged."""
     ordered: pd.DataFrame = frame.sort_values([key, order], kind="stable")
     first: pd.DataFrame = ordered.drop_duplicates(key).reset_index(drop=True)
     return first
 
 
 def later_mask(dates: pd.Series, fraction: float) -> BoolArray:
-    """True for the latest `fraction` of rows by date: a time-ordered test set."""
+    """Return True for the latest `fraction` of the rows by date, (n,): a time-ordered test set."""
     ordered = pd.to_datetime(dates)
     cutoff = ordered.quantile(1.0 - fraction, interpolation="nearest")
     return np.asarray(ordered > cutoff, dtype=np.bool_)

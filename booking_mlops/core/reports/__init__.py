@@ -1,1 +1,1 @@
-"""The pages and plots people read: the model report and the monitoring report."""
+"""The model report and the monitoring report: HTML pages with plots."""

@@ -1,4 +1,4 @@
-"""The model report: one HTML page with everything in it, for a revenue manager and for an engineer."""
+"""The model report: one HTML page, for a revenue manager and for an engineer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from booking_mlops.core.model.metrics import Interval, Metrics
 from booking_mlops.core.model.promotion import Decision
-from booking_mlops.core.model.slices import Slice, worst
+from booking_mlops.core.model.slices import Slice, weakest_slice
 
 _TEMPLATE = Path(__file__).with_name("model_report.html")
 
@@ -28,8 +28,8 @@ METRIC_NAMES = {
 
 
 @dataclass(frozen=True)
-class InPlainWords:
-    """What the operating threshold means for a hundred bookings."""
+class ThresholdEffect:
+    """What acting from the operating threshold up means, in counts per hundred bookings."""
 
     threshold: float
     flagged_of_100: float
@@ -37,11 +37,11 @@ class InPlainWords:
     right_of_100_flagged: float
 
 
-def in_plain_words(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], threshold: float) -> InPlainWords:
-    """Counts per hundred at the threshold."""
+def threshold_effect(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], threshold: float) -> ThresholdEffect:
+    """Return how many of a hundred bookings are flagged at the threshold, and how often that is right."""
     cancelled, flagged = np.asarray(labels) == 1, np.asarray(probabilities) >= threshold
     both = float((cancelled & flagged).sum())
-    return InPlainWords(
+    return ThresholdEffect(
         threshold=threshold,
         flagged_of_100=100.0 * float(flagged.mean()),
         caught_of_100_cancelled=100.0 * both / max(float(cancelled.sum()), 1.0),
@@ -51,7 +51,7 @@ def in_plain_words(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], th
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything the page shows. `facts` are label and value pairs: versions, rows, commit; `plots` are PNG bytes."""
+    """Everything the page shows; `facts` maps labels to values (versions, rows, commit), `plots` names to PNG bytes."""
 
     title: str
     decision: Decision
@@ -59,14 +59,14 @@ class ReportData:
     intervals: Mapping[str, Interval]
     champion: Metrics | None
     time_ordered: Metrics
-    plain: InPlainWords
+    at_threshold: ThresholdEffect
     slices: Sequence[Slice]
     plots: Mapping[str, bytes]
     facts: Mapping[str, str]
 
 
 def render(data: ReportData) -> str:
-    """The page; it loads nothing from anywhere."""
+    """Return the page as HTML; styles and images are in it, so it can be read without a network."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     rows = [
         {
@@ -81,6 +81,6 @@ def render(data: ReportData) -> str:
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         data=data,
         metrics=rows,
-        worst=worst(list(data.slices)),
+        weakest=weakest_slice(list(data.slices)),
         images={name: base64.b64encode(png).decode() for name, png in data.plots.items()},
     )

@@ -1,4 +1,4 @@
-"""The monitoring page: what was measured, against which levels, and how it looks."""
+"""The monitoring page: what was measured, the levels it was judged by, and plots of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from booking_mlops.core.drift.measures import Finding, Level
+from booking_mlops.core.drift.findings import Finding, Level
 from booking_mlops.core.reports import plots
 
 _TEMPLATE = Path(__file__).with_name("monitoring_report.html")
@@ -17,21 +17,21 @@ _SHOWN_FEATURES = 4
 _ORDER = {"alarm": 0, "warn": 1, "ok": 2, "too few": 3}
 
 
-def pictures(
+def draw_plots(
     findings: Sequence[Finding],
     reference: pd.DataFrame,
     current: pd.DataFrame,
     names: Sequence[str],
     weeks: pd.DataFrame,
 ) -> dict[str, bytes]:
-    """PNG by name: drift of every feature, the features that moved most, and the champion week by week.
+    """Return PNG bytes by name: the drift of every feature, the features that drifted most, the champion by week.
 
-    `weeks` has a row for each week: week, rows, roc_auc (NaN when there were too few), predicted, cancelled.
+    `weeks` has a row for each week: week, rows, roc_auc (NaN when there were too few rows), predicted, cancelled.
     """
     drift = [one for one in findings if one.check == "feature drift" and one.value == one.value]
     drawn = {}
     if drift:
-        drawn["drift"] = plots.levels(
+        drawn["drift"] = plots.drift_levels(
             {one.subject: one.value for one in drift}, drift[0].levels.warn, drift[0].levels.alarm
         )
         moved = sorted(drift, key=lambda one: -one.value)[:_SHOWN_FEATURES]
@@ -55,7 +55,7 @@ def render(
     plots: Mapping[str, bytes],
     facts: Mapping[str, str],
 ) -> str:
-    """The page; it loads nothing from anywhere."""
+    """Return the page as HTML; styles and images are in it, so it can be read without a network."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     ordered = sorted(findings, key=lambda one: _ORDER[one.level])
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(

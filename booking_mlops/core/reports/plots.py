@@ -1,4 +1,4 @@
-"""Plots of a model, as PNG bytes. No global figure state: safe in a job and in tests."""
+"""Plots as PNG bytes. They use no global state of matplotlib, so they can be drawn in any thread."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _png(figure: Any) -> bytes:
 
 
 def roc(labels: npt.NDArray[Any], scores: Scores) -> bytes:
-    """ROC curve of each named score."""
+    """Draw the ROC curve of each named score."""
     from sklearn.metrics import roc_curve
 
     figure, axes = _figure("ROC", "False positive rate", "True positive rate")
@@ -49,7 +49,7 @@ def roc(labels: npt.NDArray[Any], scores: Scores) -> bytes:
 
 
 def precision_recall(labels: npt.NDArray[Any], scores: Scores) -> bytes:
-    """Precision against recall of each named score."""
+    """Draw precision against recall of each named score."""
     from sklearn.metrics import precision_recall_curve
 
     figure, axes = _figure("Precision and recall", "Recall", "Precision")
@@ -63,7 +63,7 @@ def precision_recall(labels: npt.NDArray[Any], scores: Scores) -> bytes:
 
 
 def calibration(labels: npt.NDArray[Any], scores: Scores, bins: int = 10) -> bytes:
-    """Observed rate against mean probability, in equal-width bins."""
+    """Draw the observed rate against the mean probability, in equal-width bins."""
     figure, axes = _figure("Calibration", "Predicted probability", "Observed cancellation rate")
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1, label="perfect")
     y = np.asarray(labels, dtype=float)
@@ -79,7 +79,7 @@ def calibration(labels: npt.NDArray[Any], scores: Scores, bins: int = 10) -> byt
 
 
 def score_distribution(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], threshold: float) -> bytes:
-    """How probabilities are spread over bookings that were kept and that were cancelled."""
+    """Draw histograms of the probabilities of the bookings that were kept and of those that were cancelled."""
     figure, axes = _figure("Scores", "Predicted probability", "Bookings")
     y, bins = np.asarray(labels), np.linspace(0, 1, 31)
     axes.hist(probabilities[y == 0], bins, color="#9fc5d6", label="kept")
@@ -92,15 +92,15 @@ def score_distribution(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]
 def importance(
     values: Mapping[str, float], title: str = "Importance", unit: str = "ROC AUC lost when it is shuffled"
 ) -> bytes:
-    """Bars of feature importance, the largest on top."""
+    """Draw bars of feature importance, the largest on top."""
     ordered = sorted(values.items(), key=lambda item: item[1])
     figure, axes = _figure(title, unit, "", height=max(4.2, 0.28 * len(ordered) + 1.2))
     axes.barh([name.replace("_", " ") for name, _ in ordered], [value for _, value in ordered], color="#0b6e99")
     return _png(figure)
 
 
-def levels(values: Mapping[str, float], warn: float, alarm: float) -> bytes:
-    """Bars of drift by feature, the largest on top, with the lines from which it is a warning and an alarm."""
+def drift_levels(values: Mapping[str, float], warn: float, alarm: float) -> bytes:
+    """Draw bars of drift by feature, the largest on top, with lines at the levels of a warning and of an alarm."""
     ordered = sorted(values.items(), key=lambda item: item[1])
     figure, axes = _figure("Drift of each feature", "PSI", "", height=max(4.2, 0.28 * len(ordered) + 1.2))
     colors = ["#c8553d" if value >= alarm else "#e0a93b" if value >= warn else "#0b6e99" for _, value in ordered]
@@ -112,7 +112,7 @@ def levels(values: Mapping[str, float], warn: float, alarm: float) -> bytes:
 
 
 def two_distributions(name: str, reference: pd.Series, current: pd.Series) -> bytes:
-    """One feature, then and now, as shares of the bookings."""
+    """Draw the distribution of one feature in the reference and in the newest bookings, as shares of the bookings."""
     figure, axes = _figure(name.replace("_", " "), "", "Share of bookings")
     sides = {"reference": (reference, "#9fc5d6"), "newest": (current, _COLORS["champion"])}
     if pd.api.types.is_numeric_dtype(reference) and reference.nunique() > _FEW_VALUES:
@@ -133,7 +133,7 @@ def two_distributions(name: str, reference: pd.Series, current: pd.Series) -> by
 
 
 def weekly(weeks: pd.DataFrame) -> bytes:
-    """The champion week by week: ROC AUC where there were enough bookings, and what it predicted beside what came."""
+    """Draw by week the champion's ROC AUC, where there were enough bookings, and predicted and actual cancellations."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 
 import numpy as np
 
-from booking_mlops.config.loader import build
-from booking_mlops.config.model import ModelTrainConfig
-from booking_mlops.core.model.pipeline import as_model_input, cancellation_probability
-from booking_mlops.core.model.promotion import Comparison, decide
+from booking_mlops.config.recorded import read_recorded
+from booking_mlops.core.model.promotion import Comparison, ComparisonRule, decide
+from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
 from booking_mlops.errors import NotReproducible
-from booking_mlops.io.registry import FEATURES_VERSION_TAG
+from booking_mlops.io.registry import FEATURES_VERSION_TAG, LABELS_VERSION_TAG
 from booking_mlops.io.tables import spark_errors
-from booking_mlops.tasks.base import Result
-from booking_mlops.tasks.history import PromotionHistory
-from booking_mlops.tasks.model_train import CONFIG_FILE, LABELS_VERSION_TAG, ModelTrain
+from booking_mlops.services.comparison import compare_scores, resampled_metrics, version_scores
+from booking_mlops.services.promotions import PromotionHistory
+from booking_mlops.services.training_data import TrainingRecipe, read_training_data
+from booking_mlops.session import Session
+
+CONFIG_FILE = "config.json"
+"""A run's artifact: the configuration of the training."""
 
 
 @dataclass(frozen=True)
-class HistoryResult(Result):
-    """Decisions, newest first: when, decision, challenger, champion after, who, reason."""
+class History:
+    """Decisions, newest first: when, decision, challenger, champion after it, who, reason."""
 
     rows: tuple[tuple[str, str, int, int | None, str, str], ...]
 
     def summary(self) -> list[tuple[str, str]]:
-        """See `Result`."""
+        """Return a label and a text for each decision."""
         if not self.rows:
             return [("history", "no decision yet; run model-train")]
         lines = []
@@ -37,10 +38,10 @@ class HistoryResult(Result):
         return lines
 
 
-def history(task: ModelTrain, limit: int | None = None) -> HistoryResult:
-    """The promotion history of the task's model."""
-    rows = PromotionHistory(task).rows(limit)
-    return HistoryResult(
+def history(session: Session, limit: int | None = None) -> History:
+    """Read the promotion history of the environment's model, at most the last `limit` decisions."""
+    rows = PromotionHistory(session).rows(limit)
+    return History(
         tuple(
             (
                 row["decided_at"].strftime("%Y-%m-%d %H:%M"),
@@ -56,8 +57,8 @@ def history(task: ModelTrain, limit: int | None = None) -> HistoryResult:
 
 
 @dataclass(frozen=True)
-class CompareResult(Result):
-    """Two versions on the same holdout; `challenger` is the first one named."""
+class VersionComparison:
+    """Two versions on the same holdout; `challenger` is the one that was named first."""
 
     challenger: int
     champion: int
@@ -66,7 +67,7 @@ class CompareResult(Result):
     verdict: str
 
     def summary(self) -> list[tuple[str, str]]:
-        """See `Result`."""
+        """Return the metrics side by side, the improvement and what a training would decide."""
         names = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "log_loss": "log loss", "brier": "Brier", "ece": "ECE"}
         first, second = self.comparison.challenger.as_dict(), self.comparison.champion.as_dict()
         better = self.comparison.improvement
@@ -79,23 +80,29 @@ class CompareResult(Result):
         return [*lines, ("verdict", f"{self.verdict}; nothing was promoted")]
 
 
-def compare(task: ModelTrain, first: int, second: int) -> CompareResult:
-    """Compare two versions as a training would, without promoting either."""
-    versions = task.registry.version(first), task.registry.version(second)
-    needed = [name for version in versions for name in task.registry.input_schema(version)]
-    data = task.training_data(also=needed)
+def compare(
+    session: Session, recipe: TrainingRecipe, rule: ComparisonRule, first: int, second: int
+) -> VersionComparison:
+    """Compare two versions as a training would, on the recipe's holdout, without promoting either.
+
+    Raises: RegistryError when a version does not exist.
+    """
+    registry = session.registry
+    versions = registry.version(first), registry.version(second)
+    needed = [name for version in versions for name in registry.input_schema(version)]
+    data = read_training_data(session.tables, recipe, also=needed)
     scores = {
-        name: task.version_scores(version, data.holdout)
+        name: version_scores(registry, version, data.holdout)
         for name, version in zip(("challenger", "champion"), versions, strict=True)
     }
-    comparison = task.comparison(data, scores, task.bootstrap(data, scores))
-    decision = decide((), comparison, task.config.comparison)
-    return CompareResult(first, second, len(data.holdout), comparison, decision.reason)
+    comparison = compare_scores(data.labels, scores, resampled_metrics(data.labels, scores, rule), rule)
+    decision = decide((), comparison, rule)
+    return VersionComparison(first, second, len(data.holdout), comparison, decision.reason)
 
 
 @dataclass(frozen=True)
-class ReproduceResult(Result):
-    """A second training of a version, and how far its predictions are from the registered model's."""
+class Reproduction:
+    """A second training of a version, and how far its probabilities are from the registered model's."""
 
     version: int
     features_version: int
@@ -104,7 +111,7 @@ class ReproduceResult(Result):
     largest_difference: float
 
     def summary(self) -> list[tuple[str, str]]:
-        """See `Result`."""
+        """Return which version was trained again, on which data, and how its predictions compare."""
         same = "identical" if self.largest_difference == 0 else f"differ by up to {self.largest_difference:.3g}"
         return [
             ("version", f"{self.version}, trained again from its own configuration"),
@@ -113,30 +120,30 @@ class ReproduceResult(Result):
         ]
 
 
-def reproduce(task: ModelTrain, number: int) -> ReproduceResult:
+def reproduce(session: Session, number: int) -> Reproduction:
     """Train a version again from its recorded configuration and Delta versions.
 
-    Raises: NotReproducible when the data of then can't be read any more, or the predictions differ.
+    Raises: NotReproducible when the data of that training can't be read any more, or the predictions differ;
+    ConfigError when the configuration is of a later release.
     """
-    version = task.registry.version(number)
-    recorded = json.loads(task.registry.read_file(version.run_id, CONFIG_FILE))
-    recorded["env"] = dataclasses.asdict(task.env)
-    config = build(ModelTrainConfig, recorded, f"{CONFIG_FILE} of version {number}")
-    again = ModelTrain(config, spark=task.spark, clock=task.clock)
+    registry = session.registry
+    version = registry.version(number)
+    recorded = registry.read_file(version.run_id, CONFIG_FILE)
+    recipe = read_recorded(TrainingRecipe, recorded, f"{CONFIG_FILE} of version {number}")
     features, labels = (int(version.tags[tag]) for tag in (FEATURES_VERSION_TAG, LABELS_VERSION_TAG))
     try:
-        data = again.training_data(features, labels)
+        data = read_training_data(session.tables, recipe, features_version=features, labels_version=labels)
     except spark_errors() as error:
         raise NotReproducible(
             f"version {number} was trained on features version {features} and labels version {labels}, which can't be "
             "read any more: VACUUM has removed their files. Keep them longer with delta.deletedFileRetentionDuration"
         ) from error
-    inputs = as_model_input(data.holdout, config.features)
-    registered = cancellation_probability(task.registry.load(version), inputs)
-    difference = float(np.abs(registered - cancellation_probability(again.fit(data.train), inputs)).max())
+    inputs = as_model_input(data.holdout, recipe.inputs)
+    registered = cancellation_probability(registry.load(version), inputs)
+    difference = float(np.abs(registered - cancellation_probability(recipe.fit(data.train), inputs)).max())
     if difference > 0:
         raise NotReproducible(
             f"version {number} trained again differs by up to {difference:.3g} on the holdout; compare the library "
             "versions of its requirements.txt with the installed ones"
         )
-    return ReproduceResult(number, features, labels, len(data.holdout), difference)
+    return Reproduction(number, features, labels, len(data.holdout), difference)

@@ -1,9 +1,5 @@
-"""Measures of drift."""
-
 from __future__ import annotations
 
-import io
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -12,22 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_mlops.core.drift.measures import (
-    Finding,
-    Level,
-    Levels,
-    auc_standard_error,
-    capped,
-    domain_auc,
-    like_seasons,
-    live_finding,
-    newest_window,
-    psi,
-    quality_findings,
-    within,
-    worst,
-)
-from booking_mlops.tasks.drift import reference_file
+from booking_mlops.core.drift.findings import Levels
+from booking_mlops.core.drift.measures import auc_standard_error, domain_auc, live_finding, psi, quality_findings
 
 LEVELS = Levels(0.1, 0.25)
 RNG = np.random.default_rng(5)
@@ -75,57 +57,6 @@ def test_the_domain_classifier_tells_two_worlds_apart_and_one_world_not() -> Non
     twins = pd.concat([before[:300]] * 4, ignore_index=True)
     assert domain_auc(twins, before[300:1500], ["x", "t"], "key", seed=1) < 0.65
     assert np.isnan(domain_auc(before[:2], before[:2], ["x"], "key", seed=1))
-
-
-def test_the_season_is_the_same_days_of_each_year() -> None:
-    window = newest_window(date(2018, 12, 31), 28)
-    assert (window.first, window.last) == (date(2018, 12, 4), date(2018, 12, 31))
-    this, last, *_ = like_seasons(window, 14)
-    assert (this.first, this.last) == (date(2018, 11, 20), date(2019, 1, 14))
-    assert (last.first.weekday(), last.first) == (this.first.weekday(), date(2017, 11, 21))
-    assert window.sql("d") == "d BETWEEN DATE'2018-12-04' AND DATE'2018-12-31'"
-    days = pd.Series([date(2017, 11, 20), date(2017, 11, 21), date(2018, 6, 1), date(2019, 1, 14), date(2019, 1, 15)])
-    assert within([this, last], days).tolist() == [False, True, False, True, False]
-
-
-def test_what_a_model_was_trained_on_is_kept_in_a_stable_sample() -> None:
-    rows = 1000
-    trained_on = pd.DataFrame(
-        {
-            "booking_id": [f"INN{number:05}" for number in range(rows)],
-            "lead_time": range(rows),
-            "feature_key": range(rows),
-            "arrival_date": [date(2018, 1, 1)] * rows,
-            "is_canceled": 1,
-        }
-    )
-    file = reference_file(trained_on, ["lead_time"], 300, seed=1)
-    kept = pd.read_parquet(io.BytesIO(file))
-    assert list(kept.columns) == ["booking_id", "lead_time", "feature_key", "arrival_date"]
-    assert kept["booking_id"].nunique() == 300
-    # The first of them are a sample too.
-    assert 400 < kept["lead_time"].head(100).mean() < 600
-    assert reference_file(trained_on, ["lead_time"], 300, seed=1) == file
-    everything = pd.read_parquet(io.BytesIO(reference_file(trained_on, ["lead_time"], 5000, seed=1)))
-    pd.testing.assert_frame_equal(
-        everything.sort_values("booking_id", ignore_index=True), trained_on[list(kept.columns)]
-    )
-
-
-@pytest.mark.parametrize(("value", "level"), [(0.09, "ok"), (0.1, "warn"), (0.25, "alarm"), (float("nan"), "too few")])
-def test_levels(value: float, level: Level) -> None:
-    assert LEVELS.of(value) == level
-
-
-def finding(level: Level) -> Finding:
-    return Finding("feature drift", "x", "PSI", 0.0, level, LEVELS, 1)
-
-
-def test_the_worst_counts_and_what_was_not_judged_does_not() -> None:
-    assert worst([finding("ok"), finding("warn"), finding("too few")]) == "warn"
-    assert worst([finding("too few")]) == worst([]) == "too few"
-    low, high = capped([finding("ok"), finding("alarm")], "warn", "one week")
-    assert (low.level, high.level, high.detail) == ("ok", "warn", "one week")
 
 
 def test_the_error_of_an_auc_is_the_one_published() -> None:

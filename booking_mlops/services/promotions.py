@@ -4,61 +4,65 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING
 
-from booking_mlops.core.bookings.schema import PROMOTIONS
+from booking_mlops.core.bookings.tables import PROMOTIONS
 from booking_mlops.core.model.promotion import Decision
 from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import Version
-from booking_mlops.tasks.base import Task, principal
+from booking_mlops.session import Session
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
 
+log = logging.getLogger(__name__)
 
 ROLLED_BACK = "rolled_back"
 
 
 class PromotionHistory:
-    """The append-only `promotions` table of a task's environment.
+    """The append-only table `promotions` of an environment.
 
-    A decision is written here first and carried out in the registry after. When a process dies
-    between the two, `repair` carries it out.
+    A decision is written here first and carried out in the registry afterwards. When a process dies between the two,
+    the next `repair` carries it out.
     """
 
-    def __init__(self, task: Task[Any, Any]) -> None:
-        self._task = task
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def rows(self, limit: int | None = None) -> list[Row]:
-        """Decisions about the model, newest first."""
-        if not self._task.lake.exists(PROMOTIONS.name):
+        """Return the decisions about the environment's model, newest first."""
+        tables = self._session.tables
+        if not tables.exists(PROMOTIONS.name):
             return []
-        table = self._task.lake.read(PROMOTIONS.name).where(f"model_name = '{self._task.env.model_name}'")
+        table = tables.read(PROMOTIONS.name).where(f"model_name = '{self._session.env.model_name}'")
         ordered = table.orderBy("decided_at", "challenger_version", ascending=False)
         return list((ordered.limit(limit) if limit else ordered).collect())
 
     def repair(self) -> bool:
-        """Make the registry agree with the last decision; true when it did not."""
+        """Make the registry's champion the one of the last decision; return whether it was another one."""
         last = next(iter(self.rows(limit=1)), None)
         if last is None or last["champion_after"] is None:
             return False
-        registry = self._task.registry
+        registry = self._session.registry
         champion = registry.champion()
-        wanted = int(last["champion_after"])
-        if champion is not None and champion.number == wanted:
+        decided = int(last["champion_after"])
+        if champion is not None and champion.number == decided:
             return False
-        self._task.log.warning(
-            "the registry's champion is %s, the last decision says version %d: following the decision",
+        log.warning(
+            "the registry's champion is %s, the last decision says version %d: making version %d champion",
             f"version {champion.number}" if champion else "not set",
-            wanted,
+            decided,
+            decided,
         )
-        registry.make_champion(wanted)
+        registry.make_champion(decided)
         return True
 
     def record(
         self, challenger: Version, champion: Version | None, after: int | None, decision: Decision, metrics: str
     ) -> None:
-        """Append a training's decision."""
+        """Append a training's decision. `after` is the version that is champion from now on, `metrics` is JSON."""
         self._append(
             decision_id=f"{challenger.name}-{challenger.number}-{challenger.run_id}",
             challenger=challenger.number,
@@ -71,9 +75,9 @@ class PromotionHistory:
         )
 
     def record_rollback(self, to: int, champion: int | None, reason: str) -> None:
-        """Append a rollback."""
+        """Append a rollback from version `champion` to version `to`."""
         self._append(
-            decision_id=f"{self._task.env.model_name}-rollback-{self._task.clock().isoformat()}",
+            decision_id=f"{self._session.env.model_name}-rollback-{self._session.clock().isoformat()}",
             challenger=to,
             champion=champion,
             after=to,
@@ -95,13 +99,14 @@ class PromotionHistory:
         metrics: str,
         gates: str,
     ) -> None:
-        self._task.ensure_table(PROMOTIONS)
+        session = self._session
+        session.tables.ensure(PROMOTIONS)
         row = {
             "decision_id": decision_id,
-            "decided_at": self._task.clock(),
-            "principal": principal(),
+            "decided_at": session.clock(),
+            "principal": session.principal,
             "git_commit": git_commit(),
-            "model_name": self._task.env.model_name,
+            "model_name": session.env.model_name,
             "challenger_version": challenger,
             "champion_version": champion,
             "champion_after": after,
@@ -110,4 +115,4 @@ class PromotionHistory:
             "metrics": metrics,
             "gates": gates,
         }
-        self._task.lake.append_new(PROMOTIONS.name, [row], PROMOTIONS.key[0])
+        session.tables.append_new(PROMOTIONS.name, [row], PROMOTIONS.key[0])

@@ -1,0 +1,251 @@
+"""Runs tasks: arguments → configuration → session → task → summary → exit code.
+
+What is shared by the command line, the wheel's entry points, notebooks and tests is here: the arguments of a task,
+logging, exit codes, the order of the pipeline, and how a process starts quickly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from booking_mlops.config.environment import EnvConfig
+from booking_mlops.config.loader import load, load_environment, parse_setting
+from booking_mlops.errors import BookingMlopsError, ConfigError
+from booking_mlops.io.machine import Machine
+from booking_mlops.session import Clock, Session, utc_now
+from booking_mlops.startup import import_in_background, spare_garbage_collection
+from booking_mlops.tasks import task_keys, task_type
+from booking_mlops.tasks.task import Task
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PIPELINE = ("setup_data", "feature_table_creation", "model_train", "model_inference_batch")
+"""The tasks of `booking-mlops run`, in order."""
+SOURCE_TASK = "setup_data"
+AnyTask = Task[Any, Any]
+
+
+class Summary(Protocol):
+    """What can be shown when a command ends."""
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Return label and value of each line."""
+        ...
+
+
+def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which environment a command works on."""
+    parser.add_argument("--env", metavar="ENV", default="local", help="reads CONF_DIR/envs/ENV.yml; default: local")
+    parser.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
+    parser.add_argument("--env-file", metavar="FILE", type=Path, help="the environment's file, instead of --env")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one value, such as model.max_depth=8 or env.schema=mine; may be repeated",
+    )
+    parser.add_argument("--verbose", action="store_true", help="log every step")
+
+
+def add_task_arguments(parser: argparse.ArgumentParser, key: str) -> None:
+    """Add the arguments that every task takes."""
+    parser.add_argument("--conf-file", metavar="FILE", type=Path, help=f"default: CONF_DIR/tasks/{key}.yml")
+    add_environment_arguments(parser)
+
+
+def config_files(key: str, arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """Return the task's file and the environment's."""
+    task_file = getattr(arguments, "conf_file", None) or arguments.conf_dir / "tasks" / f"{key}.yml"
+    return task_file, environment_file(arguments)
+
+
+def environment_file(arguments: argparse.Namespace) -> Path:
+    """Return the environment's file."""
+    file: Path = arguments.env_file or arguments.conf_dir / "envs" / f"{arguments.env}.yml"
+    return file
+
+
+def load_config(task: type[AnyTask], task_file: Path, env_file: Path, settings: Sequence[str] = ()) -> Any:
+    """Return a task's typed configuration.
+
+    Raises: ConfigError.
+    """
+    return load(task.config_type, task.key(), task_file, env_file, settings, known_tasks=task_keys())
+
+
+def make_task(
+    task: type[AnyTask],
+    task_file: str | Path,
+    env_file: str | Path,
+    settings: Sequence[str] = (),
+    *,
+    clock: Clock = utc_now,
+    spark: SparkSession | None = None,
+) -> AnyTask:
+    """Return a task with a session of its own, configured by its files and settings.
+
+    Raises: ConfigError.
+    """
+    config = load_config(task, Path(task_file), Path(env_file), settings)
+    return task(config, make_session(task, config, clock=clock, spark=spark))
+
+
+def make_session(task: type[AnyTask], config: Any, **more: Any) -> Session:
+    """Return a session for a task that is the first to use it; Spark is set up for what the task reads."""
+
+    def input_bytes() -> int:
+        return task.input_bytes(config, session.machine)
+
+    session = Session(config.env, input_bytes=input_bytes, **more)
+    return session
+
+
+def session_of(arguments: argparse.Namespace) -> Session:
+    """Return a session of the environment that the arguments name.
+
+    Raises: ConfigError.
+    """
+    return Session(load_environment(EnvConfig, environment_file(arguments), arguments.settings))
+
+
+def run_task(key: str, arguments: argparse.Namespace) -> None:
+    """Run one task and print its summary."""
+    task = task_type(key)
+    show(make_task(task, *config_files(key, arguments), arguments.settings).run())
+
+
+def main_of(key: str) -> Callable[..., None]:
+    """Return a task's program: what the wheel's entry point calls, on Databricks too.
+
+    It returns on success, and exits with code 1 on an expected failure and 2 on a wrong call, so that a job fails where
+    it should.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> None:
+        task = task_type(key)
+        parser = argparse.ArgumentParser(prog=task.name, description=task.help)
+        add_task_arguments(parser, key)
+        arguments = parser.parse_args(argv)
+        exit_unless_done(lambda: run_task(key, arguments), verbose=arguments.verbose)
+
+    return main
+
+
+def run_pipeline(arguments: argparse.Namespace) -> None:
+    """Run the tasks of the pipeline in order, in one session, and print what each did."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    settings = _settings_by_task(arguments)
+    types = [task_type(key) for key in PIPELINE]
+    configs = [load_config(task, *config_files(task.key(), arguments), settings[task.key()]) for task in types]
+    session = make_session(types[0], configs[0], archive_classes=True)
+    lines = []
+    with _progress(len(types)) as bar, logging_redirect_tqdm():
+        # Spark keeps both cores busy while it starts; the first task leaves one idle.
+        _ = session.spark
+        import_in_background()
+        for task, config in zip(types, configs, strict=True):
+            bar.set_description_str(task.name)
+            start = time.monotonic()
+            result = task(config, session).run()
+            lines.append(f"\n{task.name}  ({time.monotonic() - start:.1f} s)\n{format_summary(result.summary())}")
+            bar.update()
+    print("\n".join(lines))
+    print("\nwhere to look")
+    print(format_summary(_where_to_look(session)))
+
+
+def _settings_by_task(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the settings of each task of the pipeline: those that name it, and those of the environment."""
+    settings: dict[str, list[str]] = {key: [] for key in PIPELINE}
+    for setting in arguments.settings:
+        parts, _ = parse_setting(setting)
+        if parts[0] == "env":
+            for own in settings.values():
+                own.append(setting)
+        elif parts[0] in settings:
+            settings[parts[0]].append(setting.partition(".")[2])
+        else:
+            raise ConfigError(
+                f"--set {setting}: begin with the task, such as --set model_train.model.max_depth=8, or env."
+            )
+    if arguments.booking_csv is not None:
+        # A file that was asked for by name must be there.
+        settings[SOURCE_TASK] += [f"source_csv={str(arguments.booking_csv)!r}", "allow_synthetic_data=false"]
+    return settings
+
+
+def _progress(total: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="task", disable=None, leave=False, bar_format="{n}/{total} {bar:20} {desc} {elapsed}")
+
+
+def _where_to_look(session: Session) -> list[tuple[str, str]]:
+    env, machine, registry = session.env, session.machine, session.registry
+    database = machine.database(env.catalog, env.schema)
+    lines = [("tables", database)]
+    if not machine.on_cluster:
+        lines.append(("", str(_database_folder(machine, database))))
+    lines.append(("MLflow", registry.tracking_uri))
+    if registry.tracking_uri == machine.tracking_uri:
+        lines.append(("", f"see it with: mlflow ui --backend-store-uri {registry.tracking_uri}"))
+    return lines
+
+
+def _database_folder(machine: Machine, database: str) -> Path:
+    return machine.warehouse / f"{database.removeprefix('spark_catalog.')}.db"
+
+
+def exit_unless_done(action: Callable[[], object], *, verbose: bool = False) -> None:
+    """Run `action` and exit the process with its code, unless that is 0."""
+    code = exit_code_of(action, verbose=verbose)
+    if code:
+        sys.exit(code)
+
+
+def exit_code_of(action: Callable[[], object], *, verbose: bool = False) -> int:
+    """Run `action` and return its exit code; an expected failure becomes one line on stderr and code 1."""
+    start_logging(verbose)
+    spare_garbage_collection()
+    try:
+        action()
+    except BookingMlopsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def start_logging(verbose: bool) -> None:
+    """Log to stderr: the project's own steps always, other libraries' only when something is wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("booking_mlops").setLevel(logging.DEBUG if verbose else logging.INFO)
+    for name in ("py4j", "mlflow", "alembic", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def format_summary(lines: Sequence[tuple[str, str]]) -> str:
+    """Return labels and values in two columns."""
+    width = max((len(label) for label, _ in lines), default=0)
+    return "\n".join(f"  {label:<{width}}  {value}" for label, value in lines)
+
+
+def show(result: Summary) -> None:
+    """Print a result's summary."""
+    print(format_summary(result.summary()))

@@ -1,0 +1,182 @@
+"""What is recorded with a model version: everything needed to judge it, and to train it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from booking_mlops.core.model.metrics import Costs, Interval, Metrics, mean_cost, operating_threshold
+from booking_mlops.core.model.promotion import Decision
+from booking_mlops.core.model.scoring import as_model_input, permutation_importance
+from booking_mlops.core.model.slices import slices
+from booking_mlops.core.reports import model_report, plots
+from booking_mlops.io.machine import git_commit
+from booking_mlops.io.registry import FEATURES_VERSION_TAG, LABELS_VERSION_TAG, TRAINING_ROWS_TAG, Version
+from booking_mlops.services.comparison import Scores
+from booking_mlops.services.drift import REFERENCE_FILE, REFERENCE_ROWS_TAG, reference_file
+from booking_mlops.services.training_data import TrainingData, TrainingRecipe
+from booking_mlops.services.versions import CONFIG_FILE
+from booking_mlops.session import Session
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model and its evaluation. `scores` are the holdout's probabilities, by challenger and champion."""
+
+    model: Pipeline
+    data: TrainingData
+    scores: Scores
+    metrics: Metrics
+    bounds: Mapping[str, Interval]
+    time_ordered: Metrics
+    decision: Decision
+
+
+class TrainingRecord:
+    """Writes a training to MLflow: one run with metrics, parameters, files and the model, and a registered version.
+
+    `config` is the configuration as JSON; `max_reference_rows` is the size of the reference sample.
+    """
+
+    def __init__(
+        self, session: Session, recipe: TrainingRecipe, costs: Costs, *, config: str, max_reference_rows: int
+    ) -> None:
+        self._session = session
+        self._recipe = recipe
+        self._costs = costs
+        self._config = config
+        self._max_reference_rows = max_reference_rows
+
+    def write(self, trained: Trained) -> tuple[str, Version]:
+        """Record a training; return its run id and the version it was registered as.
+
+        Raises: RegistryError.
+        """
+        environment, registry = self._session.env.environment, self._session.registry
+        tags = self._tags(trained)
+        inputs = as_model_input(trained.data.holdout, self._recipe.inputs)
+        with registry.run(f"{environment} model-train", tags) as run_id:
+            registry.log_metrics(self._metrics(trained), self._params(tags))
+            registry.log_files(self._files(trained, inputs, tags))
+            example = inputs.head(5)
+            metadata = {"threshold": self._threshold, **tags}
+            registry.log_model(trained.model, example, trained.model.predict_proba(example), metadata)
+        return run_id, registry.register(run_id, tags)
+
+    @property
+    def _threshold(self) -> float:
+        return operating_threshold(self._costs)
+
+    def _tags(self, trained: Trained) -> dict[str, str]:
+        data, decision = trained.data, trained.decision
+        return {
+            "git_commit": git_commit(),
+            "environment": self._session.env.environment,
+            FEATURES_VERSION_TAG: str(data.features_version),
+            LABELS_VERSION_TAG: str(data.labels_version),
+            TRAINING_ROWS_TAG: str(len(data.train)),
+            REFERENCE_ROWS_TAG: str(min(len(data.train), self._max_reference_rows)),
+            # MLflow shows this text on the run's own page.
+            "mlflow.note.content": f"{decision.outcome}: {decision.reason}\n\nReport: `{REPORT_FILE}`.",
+        }
+
+    def _params(self, tags: Mapping[str, str]) -> dict[str, Any]:
+        params = {f"model.{name}": value for name, value in dataclasses.asdict(self._recipe.model).items()}
+        params |= {f"holdout.{name}": value for name, value in dataclasses.asdict(self._recipe.holdout).items()}
+        return params | {"max_training_rows": self._recipe.max_training_rows, "threshold": self._threshold, **tags}
+
+    def _metrics(self, trained: Trained) -> dict[str, float]:
+        labels, probabilities = trained.data.labels, trained.scores["challenger"]
+        return {
+            **{f"holdout_{name}": value for name, value in trained.metrics.as_dict().items()},
+            **{f"time_ordered_{name}": value for name, value in trained.time_ordered.as_dict().items()},
+            **{f"holdout_{name}_lower": bound.lower for name, bound in trained.bounds.items()},
+            **{f"holdout_{name}_upper": bound.upper for name, bound in trained.bounds.items()},
+            "holdout_mean_cost": mean_cost(labels, probabilities, self._threshold, self._costs),
+            "holdout_mean_cost_never_acting": mean_cost(labels, probabilities, 2.0, self._costs),
+            "holdout_mean_cost_always_acting": mean_cost(labels, probabilities, -1.0, self._costs),
+        }
+
+    def _files(self, trained: Trained, inputs: pd.DataFrame, tags: Mapping[str, str]) -> dict[str, str | bytes]:
+        """Return the run's artifacts beside the model, by path: configuration, decision, plots, report, sample."""
+        pictures = self._pictures(trained, inputs)
+        sample = reference_file(
+            trained.data.train, self._recipe.inputs, self._max_reference_rows, self._recipe.model.seed
+        )
+        return {
+            CONFIG_FILE: self._config,
+            "decision.json": json.dumps(dataclasses.asdict(trained.decision), indent=2, default=str),
+            REPORT_FILE: self._report(trained, pictures, tags),
+            REFERENCE_FILE: sample,
+            **{f"plots/{name}.png": png for name, png in pictures.items()},
+        }
+
+    def _pictures(self, trained: Trained, inputs: pd.DataFrame) -> dict[str, bytes]:
+        labels = trained.data.labels
+        shown = {name: score for name, score in trained.scores.items() if np.isfinite(score).all()}
+        shuffled = permutation_importance(trained.model, inputs, labels, seed=self._recipe.model.seed)
+        return {
+            "roc": plots.roc(labels, shown),
+            "precision_recall": plots.precision_recall(labels, shown),
+            "calibration": plots.calibration(labels, shown),
+            "scores": plots.score_distribution(labels, trained.scores["challenger"], self._threshold),
+            "importance": plots.importance(shuffled),
+        }
+
+    def _report(self, trained: Trained, pictures: Mapping[str, bytes], tags: Mapping[str, str]) -> str:
+        data, probabilities = trained.data, trained.scores["challenger"]
+        comparison = trained.decision.comparison
+        facts = {
+            "Registered model": self._session.env.model_name,
+            "Training rows": f"{len(data.train):,}",
+            "Holdout": f"{len(data.holdout):,} distinct bookings; equal bookings are never on both sides",
+            "Features": ", ".join(self._recipe.inputs),
+            "Model": ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(self._recipe.model).items()),
+            "Delta versions": f"features {data.features_version}, labels {data.labels_version}",
+            "Git commit": tags["git_commit"],
+        }
+        return model_report.render(
+            model_report.ReportData(
+                title=f"{self._session.env.model_name}: a challenger of {self._session.clock():%Y-%m-%d}",
+                decision=trained.decision,
+                metrics=trained.metrics,
+                intervals=trained.bounds,
+                champion=comparison.champion if comparison else None,
+                time_ordered=trained.time_ordered,
+                at_threshold=model_report.threshold_effect(data.labels, probabilities, self._threshold),
+                slices=slices(data.holdout, data.labels, probabilities),
+                plots=pictures,
+                facts=facts,
+            )
+        )
+
+
+def metrics_json(trained: Trained, champion_bounds: Mapping[str, Interval]) -> str:
+    """Return every metric of both models with its interval, as the table `promotions` holds them."""
+
+    def described(metrics: Metrics, bounds: Mapping[str, Interval]) -> dict[str, Any]:
+        return {
+            name: [value, bounds[name].lower, bounds[name].upper] if name in bounds else value
+            for name, value in metrics.as_dict().items()
+        }
+
+    content: dict[str, Any] = {
+        "challenger": described(trained.metrics, trained.bounds),
+        "challenger_time_ordered": trained.time_ordered.as_dict(),
+    }
+    comparison = trained.decision.comparison
+    if comparison:
+        content["champion"] = described(comparison.champion, champion_bounds)
+        content["improvement_roc_auc"] = dataclasses.asdict(comparison.improvement)
+    return json.dumps(content)

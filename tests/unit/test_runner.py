@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from booking_mlops import entrypoints, runner, startup
+
+
+def test_an_interruption_is_not_a_traceback() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    assert runner.exit_code_of(stop) == 130
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    def bug() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        runner.exit_code_of(bug)
+
+
+def test_what_is_imported_in_the_background_exists() -> None:
+    # A module that can't be imported is passed over: the task that needs it is to fail.
+    assert startup._SLOW_IMPORTS
+    for name in startup._SLOW_IMPORTS:
+        assert importlib.util.find_spec(name), name
+
+
+def test_an_entry_point_without_a_task_says_which_file_is_missing() -> None:
+    with pytest.raises(AttributeError, match=r"booking_mlops/tasks has no model_trian\.py"):
+        entrypoints.model_trian  # noqa: B018
