@@ -90,7 +90,7 @@ check-ci: $(LINT)/.ready $(LINT)/bin/actionlint $(LINT)/bin/gitleaks ## Check th
 	@echo "workflows and history: nothing found"
 
 workflows: setup ## Run here what GitHub would run: each workflow's steps, against the local workspace
-	@$(BIN)/python -m devtools.run_workflows --venv $(VENV) $(ARGS)
+	@$(BIN)/python -m devtools.workflows --venv $(VENV) $(ARGS)
 
 lint: setup $(LINT)/.ready ## ruff, mypy (strict) and import-linter
 	@$(LINT)/bin/ruff check .

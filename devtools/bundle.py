@@ -1,4 +1,4 @@
-"""The same jobs as a Databricks Asset Bundle: the way on from dbx, which Databricks no longer develops."""
+"""Turn deployment.yml into a Databricks Asset Bundle, the successor of dbx, which Databricks no longer develops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Tree = dict[str, Any]
 
 NAME = "booking_mlops"
 WHEEL = "dist/*.whl"
-# What dbx resolves by name when it deploys, and what a bundle calls a lookup.
+# The references that dbx resolves by name when it deploys, and the bundle's name of each lookup.
 _LOOKUPS = {
     "service-principal": "service_principal",
     "cluster": "cluster",
@@ -22,19 +22,19 @@ _LOOKUPS = {
 }
 _REFERENCE = re.compile(rf"^({'|'.join(_LOOKUPS)})://(.+)$")
 _FILE = re.compile(r"^file:(?:fuse:)?//(.+)$")
-# dbx's own, or the only value there is.
+# Keys that only dbx knows, or whose value is the only one a bundle has.
 _DBX_KEYS = ("workflow_type", "deployment_config", "format")
 _PRINCIPALS = ("user_name", "group_name", "service_principal_name")
 
 
 def bundle_files(deployment: Mapping[str, Any], project: Mapping[str, Any]) -> dict[str, Tree]:
-    """The bundle's files, path to content: `databricks.yml`, and one in `resources` for each environment.
+    """Return the content of the bundle's files by path: `databricks.yml`, and a file in `resources` per environment.
 
-    `deployment` is deployment.yml, `project` is .dbx/project.json. An environment becomes a target, a
-    workflow a job. Names that dbx looks up become lookup variables, `file:fuse://` becomes the
-    bundle's own copy of the file, and the wheel, which dbx adds unasked, becomes a library.
+    `deployment` is the rendered deployment.yml, `project` is .dbx/project.json. An environment becomes a target, a
+    workflow becomes a job. Names that dbx looks up become lookup variables, `file:fuse://` becomes the path of the
+    bundle's copy of the file, and the wheel, which dbx adds by itself, becomes a library.
 
-    Raises: ConfigError for a reference that a bundle has no word for.
+    Raises: ConfigError for a reference that a bundle cannot express.
     """
     variables: Tree = {}
     targets: Tree = {}
@@ -77,7 +77,7 @@ def _permission(entry: Mapping[str, Any]) -> Tree:
 def _task(task: Mapping[str, Any]) -> Tree:
     found = {key: value for key, value in task.items() if key not in _DBX_KEYS}
     if not (task.get("deployment_config") or {}).get("no_package"):
-        # Relative to the file that says so, which is in resources.
+        # The path is relative to the file it is written in, which is in the folder resources.
         found["libraries"] = [*(task.get("libraries") or []), {"whl": f"../{WHEEL}"}]
     return found
 
@@ -103,7 +103,7 @@ def _resolved(value: Any, variables: Tree, where: str) -> Any:
 
 
 def jobs_of(files: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Tree]]:
-    """Target, key and job of every job of a bundle."""
+    """Yield target, key and job of every job in the bundle's files."""
     for content in files.values():
         for target, inner in content.get("targets", {}).items():
             for key, job in inner.get("resources", {}).get("jobs", {}).items():

@@ -1,4 +1,4 @@
-"""What is wrong with a deployment file: dbx's own reader accepts any key, and resolves names only when it deploys."""
+"""Find mistakes in a deployment file: dbx accepts any key in it, and looks names up only when it deploys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 Tree = Mapping[str, Any]
 
 _TOP_KEYS = {"build", "custom", "environments"}
-# Fields of the Jobs API 2.1 that this project's kind of job may use.
+# The fields of the Jobs API 2.1 that fit the kind of jobs this project has.
 _JOB_KEYS = {
     *("name", "tasks", "job_clusters", "schedule", "continuous", "trigger", "email_notifications"),
     *("webhook_notifications", "notification_settings", "timeout_seconds", "max_concurrent_runs", "tags", "run_as"),
@@ -34,11 +34,10 @@ def check(
     project_environments: Sequence[str],
     file_exists: Callable[[str], bool],
 ) -> list[str]:
-    """Every problem, each in one line that says where.
+    """Return every problem, each in one line that says where it is.
 
-    `entry_points` are the wheel's, `environments` those with a file in conf/envs,
-    `project_environments` those of .dbx/project.json; `file_exists` takes a path relative to the
-    project.
+    `deployment` is the rendered deployment.yml, `entry_points` are the wheel's, `environments` those with a file in
+    conf/envs, `project_environments` those of .dbx/project.json; `file_exists` takes a path relative to the project.
     """
     problems = list(_unknown("the file", deployment, _TOP_KEYS))
     found = deployment.get("environments")
@@ -136,7 +135,7 @@ def _cycle(tasks: Sequence[Tree]) -> Iterator[str]:
 
 def _scheduled(workflow: Tree) -> bool:
     schedule = workflow.get("schedule") or {}
-    # Databricks takes a schedule without a pause_status as one that runs.
+    # Databricks runs a schedule that has no pause_status.
     return bool(schedule) and schedule.get("pause_status", "UNPAUSED") == "UNPAUSED"
 
 

@@ -1,9 +1,9 @@
-"""Write what the newest run of a job printed, task by task, to the workflow's summary: metrics, decision, champion.
+"""Write what the tasks of a job's newest run printed (metrics, decision, champion) to the summary of the workflow.
 
-    python devtools/job_summary.py staging-integration-test
+    python -m devtools.job_summary staging-integration-test
 
-Goes to $GITHUB_STEP_SUMMARY, or to the terminal when there is none. The workspace comes from DATABRICKS_HOST and
-DATABRICKS_TOKEN.
+The summary is the file $GITHUB_STEP_SUMMARY, or the terminal when that is not set. The workspace comes from
+DATABRICKS_HOST and DATABRICKS_TOKEN.
 """
 
 import os
@@ -11,25 +11,25 @@ import re
 import sys
 from pathlib import Path
 
-# A task's summary lines are indented by two; what it logged is not.
+# The lines of a task's summary are indented by two or more, its log lines are not.
 _SUMMARY_LINE = re.compile(r"^  \S|^ {4,}\S")
 _MARK = {"SUCCESS": "✅", "FAILED": "❌"}
 
 
 def summary_of(logs: str) -> list[tuple[str, str]]:
-    """Label and value of each line of a task's closing summary."""
+    """Return label and value of each line of the summary at the end of a task's output."""
     lines = [line.strip() for line in logs.splitlines() if _SUMMARY_LINE.match(line)]
     pairs = [re.split(r"\s{2,}", line, maxsplit=1) for line in lines]
     return [(pair[0], pair[1]) if len(pair) == 2 else ("", pair[0]) for pair in pairs]
 
 
 def _cell(text: str) -> str:
-    # Output is data: it must not become markup on the page of the workflow.
+    # What a task printed must not act as markup on the page of the workflow.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")
 
 
 def markdown(job: str, tasks: list[tuple[str, str, str, str]]) -> str:
-    """A section for each task: its key, its result, its output and its error."""
+    """Return a section of Markdown for each task, given as key, result, output and error."""
     lines = [f"## {job}", ""]
     for key, result, logs, error in tasks:
         lines += [f"### {_MARK.get(result, '➖')} {key}", ""]
@@ -42,9 +42,9 @@ def markdown(job: str, tasks: list[tuple[str, str, str, str]]) -> str:
 
 
 def newest_run(job: str) -> list[tuple[str, str, str, str]]:
-    """The tasks of the job's newest run, in the order they started.
+    """Return key, result, output and error of each task of the job's newest run, in the order they started.
 
-    Exits when there is no such job, or it never ran.
+    Raises: SystemExit when there is no such job, or it never ran.
     """
     from databricks.sdk import WorkspaceClient
 
@@ -65,7 +65,7 @@ def newest_run(job: str) -> list[tuple[str, str, str, str]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Write the summary of the job that the command line names."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print(__doc__)
         sys.exit(0 if "--help" in sys.argv else 2)

@@ -107,7 +107,12 @@ def test_the_existing_cluster_is_one_line_away(
     server: Server, deployed: dict[str, dict[str, int]], tmp_path: Path
 ) -> None:
     text = (ROOT / "deployment.yml").read_text(encoding="utf-8")
-    text = text.replace("    job_cluster_key: booking-mlops\n    # existing", "    existing")
+    chosen, other = (
+        'compute = "job_cluster_key: booking-mlops"',
+        'compute = "existing_cluster_id: cluster://booking-mlops"',
+    )
+    assert text.count(chosen) == 1
+    text = text.replace(chosen, other)
     (tmp_path / "deployment.yml").write_text(text, encoding="utf-8")
     done = server.dbx(
         "deploy", "dev-setup-data", "--environment", "dev", "--deployment-file", str(tmp_path / "deployment.yml")

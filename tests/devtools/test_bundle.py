@@ -13,9 +13,10 @@ from databricks.bundles.jobs import Job
 from booking_mlops.config.loader import read_yaml
 from booking_mlops.errors import ConfigError
 from devtools.bundle import bundle_files, jobs_of
+from devtools.deployment_file import read_deployment
 from tests.conftest import ROOT, Cli
 
-DEPLOYMENT = read_yaml(ROOT / "deployment.yml")
+DEPLOYMENT = read_deployment(ROOT / "deployment.yml")
 PROJECT = read_yaml(ROOT / ".dbx" / "project.json")
 FILES = bundle_files(DEPLOYMENT, PROJECT)
 JOBS = {(target, job["name"]): job for target, _, job in jobs_of(FILES)}

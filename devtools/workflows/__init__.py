@@ -1,0 +1,1 @@
+"""Run the workflows of GitHub on this machine."""

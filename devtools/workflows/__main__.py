@@ -1,0 +1,157 @@
+"""Run here what GitHub would run: the `run:` steps of each workflow, in order, with the variables the workflow gives.
+
+    python -m devtools.workflows              every scenario, in a clean clone of HEAD
+    python -m devtools.workflows deploy       one of them
+
+Only GitHub's own part is replaced: a checkout cleans the clone, artifacts are folders, a masked value is masked, and
+the identity that a job with `id-token: write` asks for comes from local_workspace, which is also the Databricks
+workspace behind DATABRICKS_HOST. A step that prints a secret fails the run.
+
+The scenario `guide` types the commands of docs/databricks.md, in order, against an empty workspace. Host and token are
+filled in, and `Booking.csv` is synthetic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from devtools.workflows.runner import ONCE, REPOSITORY, Runner, Scenario, WorkflowError
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = "guide"
+SYNTHETIC_FILE = ".venv/bin/booking-mlops make-data --rows 12000 --out Booking.csv"
+
+
+def _pull_request(repository: str, *environments: str) -> Scenario:
+    event = "github.event.pull_request"
+    return Scenario(
+        "pull-request.yml", {f"{event}.number": "12", f"{event}.head.repo.full_name": repository}, environments
+    )
+
+
+def _by_hand(environment: str, action: str, workflow: str = "", refused: str = "") -> Scenario:
+    inputs = {"inputs.environment": environment, "inputs.action": action, "inputs.workflow": workflow}
+    return Scenario("launch.yml", inputs, (environment,), refused)
+
+
+SCENARIOS = {
+    "pull-request-of-a-fork": _pull_request("somebody/booking_mlops"),
+    "pull-request": _pull_request(REPOSITORY, "staging"),
+    "deploy": Scenario("deploy.yml", environments=("staging", "prod")),
+    "launch": _by_hand("staging", "launch", "staging-model-inference-batch"),
+    "redeploy": _by_hand("prod", "deploy"),
+    "rollback-without-an-earlier-champion": _by_hand("staging", "rollback", refused="had no champion before version"),
+}
+
+
+def guide_steps(text: str, given: Collection[str]) -> list[str]:
+    """Return a script for each fence without a language in a Markdown guide, as if all were typed into one shell.
+
+    The exports of the variables `given` are left out.
+
+    Raises: WorkflowError when the guide does not export one of them.
+    """
+    left_out = re.compile(rf"^export ({'|'.join(given)})=.*\n", re.MULTILINE)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    typed = [fence for language, fence in fences if not language]
+    if missing := set(given) - {name for fence in typed for name in left_out.findall(fence)}:
+        raise WorkflowError(f"the guide does not export {', '.join(sorted(missing))}")
+    steps: list[str] = []
+    state: list[str] = []
+    for fence in typed:
+        lines = left_out.sub("", fence).splitlines()
+        steps.append("\n".join([*state, *lines]))
+        state += [line for line in lines if line.startswith(("export ", "source "))]
+    return steps
+
+
+def run_guide(runner: Runner) -> None:
+    """Run the commands of docs/databricks.md as the steps of a job. Raises WorkflowError when one fails."""
+    print(f"== {GUIDE}", flush=True)
+    env = {"DATABRICKS_HOST": "${{ vars.DATABRICKS_HOST }}", "DATABRICKS_TOKEN": runner.token}
+    first, *rest = guide_steps((runner.clone / "docs" / "databricks.md").read_text("utf-8"), env)
+    steps = [{"uses": "actions/checkout"}, *({"run": command} for command in (first, SYNTHETIC_FILE, *rest))]
+    runner.job(
+        {"environment": "prod", "permissions": {}, "env": env, "steps": steps}, Scenario("", environments=("prod",))
+    )
+
+
+@contextmanager
+def clean_clone(venv: Path | None) -> Iterator[Path]:
+    """Yield a clone of HEAD in a new folder, with `venv` as its Python environment. Both are as before afterwards."""
+    with tempfile.TemporaryDirectory(prefix="workflows-") as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        if venv is not None:
+            (clone / ".venv").symlink_to(venv.resolve())
+        try:
+            yield clone
+        finally:
+            if venv is not None:
+                # `make setup` of a workflow installed the clone into it.
+                install = ["-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", str(ROOT)]
+                quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+                subprocess.run([venv / "bin" / "python", *install], check=True, env=quiet)
+
+
+@contextmanager
+def local_workspace(root: Path) -> Iterator[tuple[int, str]]:
+    """Keep a new local_workspace up, in a process of its own because MLflow's server has one store for each process.
+
+    Yields its port and its token. Raises WorkflowError when it does not start.
+    """
+    command = [sys.executable, "-m", "local_workspace", "--root", str(root), "--port", "0", "serve"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            started = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
+            if started is None:
+                raise WorkflowError("local_workspace does not start; see: python -m local_workspace serve")
+            yield int(started[1]), (root / "token").read_text(encoding="utf-8").strip()
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    """Run the scenarios that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [*SCENARIOS, GUIDE]
+    parser.add_argument("scenario", nargs="*", help=f"default: all of {', '.join(known)}")
+    parser.add_argument("--venv", type=Path, help="an environment that `make setup` made for this commit, to save time")
+    parser.add_argument(
+        "--already", action="append", default=[], metavar="COMMAND", choices=ONCE,
+        help=f"a step that has run on this commit and need not run again: {', '.join(ONCE)}",
+    )  # fmt: skip
+    arguments = parser.parse_args()
+    chosen = arguments.scenario or known
+    if unknown := sorted(set(chosen) - set(known)):
+        parser.error(f"no scenario {', '.join(unknown)}; known: {', '.join(known)}")
+    if subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, check=True).stdout:
+        print("note: uncommitted changes are not part of the clean clone", file=sys.stderr)
+    done = set(arguments.already)
+    try:
+        with (
+            clean_clone(arguments.venv) as clone,
+            local_workspace(clone.parent / "workspace") as shared,
+            local_workspace(clone.parent / "empty") as empty,
+        ):
+            for name in chosen:
+                if name == GUIDE:
+                    run_guide(Runner(clone, *empty, done))
+                else:
+                    Runner(clone, *shared, done).run(name, SCENARIOS[name])
+    except WorkflowError as error:
+        sys.exit(f"error: {error}")
+    print("every workflow ran through")
+
+
+if __name__ == "__main__":
+    main()

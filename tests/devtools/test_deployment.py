@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booking_mlops.errors import ConfigError
+from devtools.deployment import check
+from devtools.deployment_file import read_deployment
+from tests.conftest import ROOT, Cli
+from tests.unit.test_cli import TASKS
+
+FILE = read_deployment(ROOT / "deployment.yml")
+
+
+def problems(change: Callable[[Any], object] | None = None, **more: Any) -> list[str]:
+    """What is found in the project's own file after a change."""
+    tree = copy.deepcopy(FILE)
+    if change:
+        change(tree)
+    given: dict[str, Any] = {
+        "entry_points": TASKS,
+        "environments": ["dev", "staging", "prod"],
+        "project_environments": ["dev", "staging", "prod"],
+        "file_exists": lambda name: (ROOT / name).is_file(),
+    }
+    return check(tree, **{**given, **more})
+
+
+def workflow(tree: Any, environment: str = "prod", name: str = "booking-pipeline") -> Any:
+    (found,) = [one for one in tree["environments"][environment]["workflows"] if one["name"].endswith(f"-{name}")]
+    return found
+
+
+def test_the_projects_own_file_is_sound_and_dbx_finds_it(booking_mlops: Cli) -> None:
+    assert problems() == []
+    assert (ROOT / "conf" / "deployment.yml").resolve() == ROOT / "deployment.yml"
+    outcome = booking_mlops("deployment", "check")
+    assert outcome.code == 0, outcome.err
+    assert "22 workflows in 3 environments are sound" in outcome.out
+
+
+def drop(mapping: Any, key: str) -> object:
+    return mapping.pop(key)
+
+
+CASES: list[tuple[Callable[[Any], object], str]] = [
+    (lambda t: t.update(enviroments={}), "unknown key 'enviroments'; did you mean 'environments'?"),
+    (lambda t: workflow(t).update(max_concurent_runs=1), "did you mean 'max_concurrent_runs'?"),
+    (lambda t: workflow(t)["tasks"][0].update(retries=3), "task setup-data: the task has an unknown key 'retries'"),
+    (
+        lambda t: workflow(t)["tasks"][1].update(depends_on=[{"task_key": "setup"}]),
+        "depends_on setup, which is no task",
+    ),
+    (lambda t: workflow(t)["tasks"][0].update(job_cluster_key="big"), "job_cluster_key big is not among job_clusters"),
+    (lambda t: drop(workflow(t)["tasks"][0], "job_cluster_key"), "has none"),
+    (lambda t: workflow(t)["tasks"][0].update(new_cluster={}), "has new_cluster, job_cluster_key"),
+    (
+        lambda t: workflow(t)["tasks"][2]["python_wheel_task"].update(entry_point="model-trian"),
+        "the wheel has no entry point model-trian; did you mean model-train?",
+    ),
+    (
+        lambda t: workflow(t)["tasks"][0]["python_wheel_task"].update(parameters=["file:fuse://conf/none.yml"]),
+        "file:fuse://conf/none.yml does not exist",
+    ),
+    (
+        lambda t: workflow(t)["tasks"][0]["python_wheel_task"].update(named_parameters={}),
+        "unknown key 'named_parameters'",
+    ),
+    (lambda t: workflow(t)["tasks"][0].update(depends_on=[{"task_key": "model-train"}]), "tasks wait for each other"),
+    (lambda t: workflow(t)["tasks"].append(workflow(t)["tasks"][0]), "two tasks named setup-data"),
+    (lambda t: workflow(t).update(tasks=[]), "no tasks"),
+    (lambda t: drop(workflow(t)["tasks"][0], "python_wheel_task"), "no python_wheel_task"),
+    (lambda t: workflow(t).update(name="booking"), "the name does not begin with 'prod-'"),
+    (lambda t: t["environments"]["prod"]["workflows"].append(workflow(t)), "two workflows named prod-booking-pipeline"),
+    (lambda t: t["environments"].update(qa={"workflows": []}), "qa: there is no conf/envs/qa.yml"),
+    (lambda t: t["environments"].update(qa={"workflows": []}), "qa: .dbx/project.json does not know it"),
+    (lambda t: t["environments"].update(qa={"workflows": []}), "qa: no workflows"),
+    (lambda t: drop(workflow(t), "run_as"), "run_as names no service principal"),
+    (lambda t: drop(workflow(t), "access_control_list"), "needs one IS_OWNER"),
+    (lambda t: workflow(t).update(max_concurrent_runs=9), "max_concurrent_runs is not 1"),
+    (lambda t: [w.pop("schedule", None) for w in t["environments"]["prod"]["workflows"]], "no workflow has a schedule"),
+    (
+        lambda t: [w.get("schedule", {}).update(pause_status="PAUSED") for w in t["environments"]["prod"]["workflows"]],
+        "no workflow has a schedule",
+    ),
+    (
+        lambda t: workflow(t, "dev").update(schedule={"quartz_cron_expression": "0 0 1 * * ?", "timezone_id": "UTC"}),
+        "its schedule is not paused; only prod runs on its own",
+    ),
+    (lambda t: workflow(t, "prod", "setup-data")["schedule"].update(cron="x"), "schedule has an unknown key 'cron'"),
+    (lambda t: t.update(environments=[]), "no environments"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), CASES, ids=[expected[:45] for _, expected in CASES])
+def test_what_dbx_lets_pass_is_found(change: Callable[[Any], object], expected: str) -> None:
+    assert any(expected in problem for problem in problems(change)), problems(change)
+
+
+def test_the_command_reports_every_problem_and_fails(tmp_path: Path, booking_mlops: Cli) -> None:
+    for name in ("conf", ".dbx"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    text = (ROOT / "deployment.yml").read_text(encoding="utf-8")
+    text = text.replace(
+        "entry_point: {{ entry_point }}", 'entry_point: {{ entry_point.replace("model-train", "train") }}'
+    )
+    text = text.replace("- name: {{ name }}", '- name: {{ "x" if name == "dev-setup-data" else name }}')
+    (tmp_path / "deployment.yml").write_text(text, encoding="utf-8")
+    outcome = booking_mlops("deployment", "check", "--file", tmp_path / "deployment.yml")
+    assert outcome.code == 1
+    assert "the wheel has no entry point train" in outcome.err
+    assert "does not begin with 'dev-'" in outcome.err
+
+
+def test_the_other_compute_is_one_line_away(tmp_path: Path) -> None:
+    tree = read_deployment(with_the_existing_cluster(tmp_path))
+    tasks = [t for e in tree["environments"].values() for w in e["workflows"] for t in w["tasks"]]
+    assert all(task["existing_cluster_id"] == "cluster://booking-mlops" for task in tasks)
+    assert not any("job_cluster_key" in task for task in tasks)
+    assert problems(lambda old: (old.clear(), old.update(tree))) == []
+
+
+def with_the_existing_cluster(folder: Path) -> Path:
+    """The project's file with its one line about compute changed to the value its comment offers."""
+    text = (ROOT / "deployment.yml").read_text(encoding="utf-8")
+    offered = re.findall(r"^#   (\w+: \S+)$", text, re.MULTILINE)
+    assert offered == ["job_cluster_key: booking-mlops", "existing_cluster_id: cluster://booking-mlops"]
+    line = '{% set compute = "JOB" %}'.replace("JOB", offered[0])
+    assert text.count(line) == 1
+    path = folder / "deployment.yml"
+    path.write_text(text.replace(line, line.replace(*offered)), encoding="utf-8")
+    return path
+
+
+TASKS_OF = {
+    "booking-pipeline": ["setup-data", "feature-table-creation", "model-train", "model-inference-batch"],
+    "integration-test": [
+        "setup-data",
+        "feature-table-creation",
+        "model-train",
+        "model-retrain",
+        "model-inference-batch",
+        "integration-test",
+    ],
+}
+SCHEDULES = {
+    "prod-setup-data": "0 0 1 * * ?",
+    "prod-feature-table-creation": "0 0 2 * * ?",
+    "prod-model-train": "0 0 3 ? * SUN",
+    "prod-model-monitor": "0 30 3 * * ?",
+    "prod-model-inference-batch": "0 0 4 * * ?",
+}
+STANDARD_JOBS = [
+    *("setup-data", "feature-table-creation", "model-train", "model-inference-batch", "model-monitor"),
+    *("model-rollback", "booking-pipeline"),
+]
+
+
+def jobs_of(tree: Any, environment: str) -> dict[str, Any]:
+    return {workflow["name"]: workflow for workflow in tree["environments"][environment]["workflows"]}
+
+
+def test_every_environment_has_the_standard_jobs_and_staging_the_integration_test() -> None:
+    assert list(FILE) == ["build", "environments"]
+    assert list(FILE["environments"]) == ["dev", "staging", "prod"]
+    for environment in FILE["environments"]:
+        more = ["integration-test"] if environment == "staging" else []
+        assert list(jobs_of(FILE, environment)) == [f"{environment}-{job}" for job in (*STANDARD_JOBS, *more)]
+
+
+def test_a_job_runs_its_tasks_in_order_each_with_the_files_of_its_environment() -> None:
+    for environment in FILE["environments"]:
+        for name, job in jobs_of(FILE, environment).items():
+            short = name.removeprefix(f"{environment}-")
+            keys = [task["task_key"] for task in job["tasks"]]
+            assert keys == TASKS_OF.get(short, [short])
+            waits = [[d["task_key"] for d in task.get("depends_on", [])] for task in job["tasks"]]
+            assert waits == [[], *([key] for key in keys[:-1])]
+            for task in job["tasks"]:
+                again = task["task_key"] == "model-retrain"
+                entry_point = "model-train" if again else task["task_key"]
+                assert task["python_wheel_task"] == {
+                    "package_name": "booking_mlops",
+                    "entry_point": entry_point,
+                    "parameters": [
+                        *("--conf-file", f"file:fuse://conf/tasks/{entry_point.replace('-', '_')}.yml"),
+                        *("--env-file", f"file:fuse://conf/envs/{environment}.yml"),
+                        *(("--set", "model.seed=43") if again else ()),
+                    ],
+                }
+
+
+def test_prod_runs_on_schedule_as_a_service_principal_and_tries_again() -> None:
+    jobs = jobs_of(FILE, "prod")
+    assert {
+        name: job["schedule"]["quartz_cron_expression"] for name, job in jobs.items() if "schedule" in job
+    } == SCHEDULES
+    for name, job in jobs.items():
+        assert job["run_as"] == {"service_principal_name": "service-principal://booking-mlops-prod"}
+        assert job["access_control_list"][0]["permission_level"] == "IS_OWNER"
+        assert job["email_notifications"]["on_failure"]
+        # An alarm or a refusal is the same the second time.
+        tries = 0 if name in ("prod-model-monitor", "prod-model-rollback") else 2
+        assert {task["max_retries"] for task in job["tasks"]} == {tries}
+        if "schedule" in job:
+            assert job["schedule"]["timezone_id"] == "UTC"
+            assert job["schedule"]["pause_status"] == "UNPAUSED"
+
+
+def test_nothing_else_runs_on_its_own_or_tries_again() -> None:
+    for environment in ("dev", "staging"):
+        for job in jobs_of(FILE, environment).values():
+            assert set(job) == {"name", "max_concurrent_runs", "timeout_seconds", "job_clusters", "tasks"}
+            assert {task["max_retries"] for task in job["tasks"]} == {0}
+
+
+def changed_file(folder: Path, before: str, after: str) -> Path:
+    text = (ROOT / "deployment.yml").read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    path = folder / "deployment.yml"
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    return path
+
+
+def test_a_new_environment_is_one_word_and_a_new_task_one_row(tmp_path: Path) -> None:
+    more = read_deployment(changed_file(tmp_path, '["dev", ', '["qa", "dev", '))
+    renamed = copy.deepcopy(jobs_of(more, "qa"))
+    assert list(renamed) == [f"qa-{job}" for job in STANDARD_JOBS]
+    assert not any("schedule" in job or "run_as" in job for job in renamed.values())
+    assert {name: value for name, value in more["environments"].items() if name != "qa"} == FILE["environments"]
+    row = '("model-rollback", "", 0),'
+    more = read_deployment(changed_file(tmp_path, row, f'{row}\n  ("outlook", "0 0 5 * * ?", 2),'))
+    for environment in FILE["environments"]:
+        assert set(jobs_of(more, environment)) - set(jobs_of(FILE, environment)) == {f"{environment}-outlook"}
+    (task,) = jobs_of(more, "prod")["prod-outlook"]["tasks"]
+    assert task["python_wheel_task"]["entry_point"] == "outlook"
+    assert "file:fuse://conf/tasks/outlook.yml" in task["python_wheel_task"]["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("environment in environments", "environment in environmens", "line {}: 'environmens' is undefined"),
+        ("{% endmacro %}", "{% endmacr %}", "line {}: Encountered unknown tag 'endmacr'."),
+        (
+            "max_concurrent_runs: 1",
+            "max_concurrent_runs: 1: 2",
+            "as rendered (max_concurrent_runs: 1: 2): not valid YAML",
+        ),
+        ('"staging", "prod"]', '"staging", "staging"]', "as rendered (staging:): the key 'staging' is there twice"),
+        ('("model-rollback", "", 0)', '("model-rollback", "", 0, 1)', ": too many values to unpack"),
+        ("environments:\n", "- environments:\n", "not valid YAML"),
+    ],
+)
+def test_a_mistake_in_the_template_is_one_line_with_file_and_line(
+    tmp_path: Path, before: str, after: str, expected: str
+) -> None:
+    path = changed_file(tmp_path, before, after)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    place = [number for number, line in enumerate(lines, 1) if after.strip() in line]
+    with pytest.raises(ConfigError) as error:
+        read_deployment(path)
+    assert str(error.value).startswith(f"{path}, line ")
+    assert expected.format(*place) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yml: no such file"):
+        read_deployment(tmp_path / "none.yml")
+
+
+READ_AS_DBX_DOES = """
+import json, sys, yaml
+from pathlib import Path
+from dbx.api.config_reader import ConfigReader, Jinja2ConfigReader
+from dbx.models.deployment import DeploymentConfig
+given = []
+read = DeploymentConfig.from_payload
+DeploymentConfig.from_payload = lambda payload: given.append(json.dumps(payload)) or read(payload)
+reader = ConfigReader(Path("conf/deployment.yml"))
+assert type(reader._reader) is Jinja2ConfigReader
+Path(sys.argv[1]).write_text(given[0])
+"""
+
+
+def test_dbx_reads_the_same_tree(tmp_path: Path) -> None:
+    # In a process of its own, because importing dbx changes warnings and logging.
+    out = tmp_path / "read.json"
+    command = [sys.executable, "-W", "ignore", "-c", READ_AS_DBX_DOES, str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(out.read_text(encoding="utf-8")) == FILE
+
+
+def test_a_project_that_dbx_would_not_render_is_reported(tmp_path: Path, booking_mlops: Cli) -> None:
+    for name in ("conf", ".dbx"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    shutil.copy(ROOT / "deployment.yml", tmp_path)
+    project = tmp_path / ".dbx" / "project.json"
+    project.write_text(project.read_text().replace('_support": true', '_support": false', 1), encoding="utf-8")
+    outcome = booking_mlops("deployment", "check", "--file", tmp_path / "deployment.yml")
+    assert outcome.code == 1
+    assert "set inplace_jinja_support to true" in outcome.err
+
+
+def test_grants_name_exactly_one_principal(booking_mlops: Cli) -> None:
+    for grant in ("{permission_level: CAN_READ}", "{permission_level: CAN_READ, user_name: a, group_name: b}"):
+        outcome = booking_mlops("config", "show", "model-train", "--set", f"env.permissions.model=[{grant}]")
+        assert outcome.code == 1
+        assert "a grant names one of" in outcome.err
+    outcome = booking_mlops(
+        "config", "show", "model-train", "--set", "env.permissions.model=[{permission_level: ALL, group_name: b}]"
+    )
+    assert outcome.code == 1
