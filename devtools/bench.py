@@ -196,6 +196,7 @@ def limit(given: Given) -> dict[str, float]:
     """Run the fitted pipeline's own predict_proba, in one process per core, over data already in memory."""
     import deltalake
     import pyarrow.dataset
+
     from booking_mlops.core.model.scoring import as_model_input
 
     one = task("model-inference-batch")

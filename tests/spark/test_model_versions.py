@@ -15,7 +15,7 @@ from booking_mlops.tasks.integration_test import IntegrationTest
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_rollback import ModelRollback, ModelRollbackResult
 from booking_mlops.tasks.model_train import ModelTrain
-from tests.conftest import Cli, Environment
+from tests.conftest import ROOT, Cli, Environment
 from tests.spark.conftest import Trained, copy_features, make_task, registry_of
 from tests.spark.test_train_and_score import WEAK, champion_of, decisions
 
@@ -145,6 +145,29 @@ def test_a_version_is_reproduced_to_the_last_digit_whatever_the_tables_hold_now(
     assert "VACUUM has removed their files" in gone.err
     assert "Arrow" not in gone.err  # nor Spark's own page about it
     assert "Traceback" not in gone.err
+
+
+def test_a_version_that_the_first_release_registered_is_reproduced(
+    trained: Trained, booking_mlops: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = (ROOT / "tests" / "confs" / "recorded" / "model_train_0.1.0.json").read_text(encoding="utf-8")
+    monkeypatch.setattr(Registry, "read_file", lambda *_: recorded)
+    outcome = booking_mlops("model", "reproduce", "1", "--env-file", trained.environment.file)
+    assert outcome.code == 0, outcome.err
+    assert "identical on" in outcome.out
+    assert "'forest' is called 'model' now" in outcome.err
+
+
+def test_the_history_needs_the_environment_only(trained: Trained, booking_mlops: Cli, tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "model_train.yml").write_text("nonsense: 1", encoding="utf-8")
+    arguments = ["model", "history", "--conf-dir", tmp_path, "--env-file", trained.environment.file]
+    outcome = booking_mlops(*arguments)
+    assert outcome.code == 0, outcome.err
+    assert "first model to pass the gates" in outcome.out
+    refused = booking_mlops(*arguments, "--set", "model.max_depth=3")
+    assert refused.code == 1
+    assert "this command needs the environment only; begin with env." in refused.err
 
 
 def test_a_model_that_does_not_come_out_the_same_is_said(

@@ -10,11 +10,12 @@ import pytest
 
 from booking_mlops.errors import DriftAlarm, RegistryError
 from booking_mlops.io.machine import this_machine
+from booking_mlops.io.registry import Registry
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_monitor import ModelMonitor
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Cli, Environment
-from tests.spark.conftest import FORTY, Trained, broken, make_task, registry_of
+from tests.spark.conftest import FORTY, Trained, broken, make_task, registry_of, training_data
 
 DEARER = "UPDATE {features} SET average_price = average_price * 100"
 SHUFFLED = "UPDATE {labels} SET is_canceled = CAST(pmod(xxhash64(booking_id, 'shuffle'), 100) < 33 AS INT)"
@@ -143,3 +144,27 @@ def test_drift_before_scoring_holds_the_scores_or_says_so(
     after = spark.sql(f"DESCRIBE HISTORY {good.table('predictions')}").first()["version"]
     assert (after == before) == (policy == "hold")
     assert ("drift: average_price" in caplog.text) == (policy != "skip")
+
+
+def test_live_metrics_leave_out_what_the_champion_was_trained_on_by_its_own_holdout(
+    spark: Any, featured: Environment
+) -> None:
+    made = make_task(ModelTrain, spark, featured, *FORTY, "holdout.fraction=0.35", "holdout.salt=5")
+    assert made.run().decision.promoted
+    monitor = make_task(ModelMonitor, spark, featured)
+    rows = spark.table(featured.table("features")).select("booking_id", "feature_key").toPandas()
+    unseen = monitor._never_trained_on(rows, monitor.session.registry.require_champion())
+    trained_on = set(training_data(made).train["booking_id"])
+    assert (unseen == ~rows["booking_id"].isin(trained_on)).all()
+    assert 0.3 < unseen.mean() < 0.4
+
+
+def test_a_champion_that_does_not_say_what_was_held_out_is_an_error(
+    spark: Any, good: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_task(ModelInferenceBatch, spark, good).run()
+    monkeypatch.setattr(Registry, "params", lambda *_: {"holdout.salt": "1"})
+    with pytest.raises(
+        RegistryError, match=r"does not say which bookings were held out .*holdout\.fraction.*train again"
+    ):
+        make_task(ModelMonitor, spark, good, day=11).run()
