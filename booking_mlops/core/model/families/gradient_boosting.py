@@ -50,7 +50,7 @@ class GradientBoosting(ModelFamily):
     def fit(self, inputs: pd.DataFrame, labels: npt.NDArray[Any]) -> Pipeline:
         """See `ModelFamily`. Text is taken as categories; a value never seen counts as missing.
 
-        The model is fitted on one core: threads add up gradients in any order, which changes the last digits.
+        The model is fitted on one core: threads would add up gradients in any order, which can change the last digits.
         """
         from sklearn.compose import ColumnTransformer
         from sklearn.ensemble import HistGradientBoostingClassifier
