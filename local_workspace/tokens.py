@@ -16,7 +16,8 @@ from local_workspace.store import PRINCIPAL, Document, Store
 
 COOKIE = "workspace_token"
 LIFETIME = 3600  # seconds
-_TOKEN_KIND = "access token"
+# The kind of the documents that describe exchanged tokens.
+_EXCHANGED = "access token"
 _ISSUER = "https://token.actions.githubusercontent.com"
 
 
@@ -32,7 +33,7 @@ class Tokens:
         """Return whether a token opens the workspace; how long that takes says nothing about the right one."""
         if self.is_owner(given):
             return True
-        found = self._store.get(workspace, _TOKEN_KIND, _digest(given))
+        found = self._store.get(workspace, _EXCHANGED, _digest(given))
         return found is not None and self._clock() < found["expires_at"]
 
     def is_owner(self, given: str) -> bool:
@@ -68,7 +69,7 @@ class Tokens:
             raise ApiError(401, "invalid_client", f"{workspace} has no service principal {client_id}")
         token = secrets.token_urlsafe(32)
         self._store.put(
-            workspace, _TOKEN_KIND, _digest(token), {"principal": client_id, "expires_at": self._clock() + LIFETIME}
+            workspace, _EXCHANGED, _digest(token), {"principal": client_id, "expires_at": self._clock() + LIFETIME}
         )
         return {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME, "scope": "all-apis"}
 
