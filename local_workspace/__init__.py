@@ -1,1 +1,1 @@
-"""A Databricks workspace on one machine: its control plane, around MLflow's own server. A developer's tool."""
+"""Serve a Databricks workspace on one machine: a stand-in for its control plane, around MLflow's own server."""

@@ -1,35 +1,30 @@
-"""`python -m local_workspace`: serve the workspaces, or run one command against them."""
+"""Run `python -m local_workspace`: serve the workspaces, or run one command against them."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from local_workspace.app import (
-    DOMAIN,
-    ENVIRONMENTS,
-    Workspaces,
-    create_app,
-    mlflow_app,
-    open_workspaces,
-    proxy_variables,
-)
-from local_workspace.runs import JOB
+from local_workspace.addresses import client_variables, workspace_url
+from local_workspace.errors import UserError
+from local_workspace.project import environments_of
+from local_workspace.server import running
+from local_workspace.store import JOB, Document
+from local_workspace.workspaces import Workspaces
 
 _DESCRIPTION = """\
-A Databricks workspace on this machine, for the real dbx. Its control plane is a stand-in; what it runs is real:
-tasks are processes from the deployed wheel, on real Spark, Delta and MLflow. It listens on 127.0.0.1 only; whoever
-holds its token can run code here, as on Databricks.
+Serve a Databricks workspace on this machine, for the real dbx. The control plane is a stand-in; what it runs is
+real: each task is a process from the deployed wheel, on real Spark, Delta and MLflow. There is a workspace for each
+environment in the project's .dbx/project.json. The server listens on 127.0.0.1 only; whoever holds its token can run
+code here, as on Databricks.
 """
 
 _EXAMPLES = """\
@@ -37,98 +32,58 @@ examples:
   python -m local_workspace exec -- dbx deploy --environment prod
   python -m local_workspace put path/to/Booking.csv prod:/FileStore/booking_mlops/prod/Booking.csv
   python -m local_workspace exec -- dbx launch prod-booking-pipeline --environment prod --trace
-  python -m local_workspace serve        keeps it up and prints what to export
+  python -m local_workspace serve        keeps the server up and prints what to export
 """
 
-
-def client_environment(port: int, token: str, environment: str) -> dict[str, str]:
-    """Variables that make dbx, the databricks-cli, the SDK and MLflow talk to a workspace."""
-    return {
-        "DATABRICKS_HOST": f"http://{environment}.{DOMAIN}",
-        "DATABRICKS_TOKEN": token,
-        **proxy_variables(port),
-    }
+# The port stays the same, so that pages can be bookmarked.
+_PORT_OF_SERVE = 8766
 
 
-def _token(root: Path) -> str:
-    """The workspace's token, made once and readable by its owner only."""
-    path = root / "token"
-    root.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write("dapi" + secrets.token_hex(16))
-    return path.read_text(encoding="utf-8").strip()
-
-
-@contextmanager
-def running(root: Path, port: int) -> Iterator[tuple[Workspaces, int]]:
-    """The server, in a thread, until the block ends. Port 0 takes a free one."""
-    import fcntl
-
-    from waitress.server import create_server
-
-    root = root.resolve()
-    token = _token(root)
-    with (root / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            sys.exit(f"error: another local_workspace is using {root}; stop it, or choose another --root")
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                sys.exit(f"error: port {port} is taken; choose another --port")
-            port = listener.getsockname()[1]
-            mlflow = mlflow_app(root)
-            workspaces = open_workspaces(root, port, token)
-            application = create_app(workspaces, mlflow)
-            server = create_server(application, sockets=[listener], threads=16)
-            thread = threading.Thread(target=server.run, daemon=True)
-            thread.start()
-            try:
-                yield workspaces, port
-            finally:
-                workspaces.stop()
-                server.close()
+def _running(arguments: argparse.Namespace) -> AbstractContextManager[Workspaces]:
+    return running(arguments.root, arguments.environments, arguments.port)
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Keep the workspaces up until interrupted."""
+    environment = _known_environment(arguments, "--env", arguments.env or arguments.environments[0])
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with running(arguments.root, arguments.port) as (workspaces, port):
+    with _running(arguments) as workspaces:
         print(f"local workspace at {workspaces.url}, kept in {arguments.root}")
         print(f"open it: {workspaces.url}/login?token={workspaces.token}\n")
-        print(f"In another terminal, for {arguments.env}:\n")
-        for name, value in client_environment(port, workspaces.token, arguments.env).items():
+        print(f"In another terminal, for {environment}:\n")
+        for name, value in client_variables(workspaces.url, workspaces.token, environment).items():
             print(f"export {name}={value}")
-        print(f"\nOther environments: DATABRICKS_HOST=http://ENV.{DOMAIN} with ENV one of {', '.join(ENVIRONMENTS)}")
+        names = ", ".join(arguments.environments)
+        print(f"\nOther environments: DATABRICKS_HOST={workspace_url('ENV')} with ENV one of {names}")
         sys.stdout.flush()
         stop.wait()
     return 0
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run one command against the workspaces and stop them after it; its exit code is ours."""
+    """Run one command against the workspaces, stop them after it, and return its exit code."""
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        sys.exit("error: nothing to run; python -m local_workspace exec -- dbx deploy --environment dev")
-    environment = arguments.env or _environment_of(command)
-    with running(arguments.root, arguments.port) as (workspaces, port):
+        example = f"python -m local_workspace exec -- dbx deploy --environment {arguments.environments[0]}"
+        raise UserError(f"exec needs a command to run, for example: {example}")
+    if arguments.env:
+        environment = _known_environment(arguments, "--env", arguments.env)
+    else:
+        environment = _environment_of(command, arguments.environments)
+    with _running(arguments) as workspaces:
         own_programs = str(Path(sys.executable).parent)
         env = {
             **os.environ,
             "PATH": f"{own_programs}{os.pathsep}{os.environ.get('PATH', '')}",
-            **client_environment(port, workspaces.token, environment),
+            **client_variables(workspaces.url, workspaces.token, environment),
         }
         try:
             child = subprocess.Popen(command, env=env)
         except FileNotFoundError:
-            sys.exit(f"error: {command[0]}: no such program")
-        # An interruption is the command's to handle: dbx cancels its run on it.
+            raise UserError(f"{command[0]}: no such program") from None
+        # Leave an interruption to the command: dbx cancels its run then.
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             return child.wait()
@@ -136,85 +91,116 @@ def execute(arguments: argparse.Namespace) -> int:
             signal.signal(signal.SIGINT, previous)
 
 
-def _environment_of(command: Sequence[str]) -> str:
-    """The environment a dbx command names; dev when it names none."""
+def _environment_of(command: Sequence[str], environments: Sequence[str]) -> str:
+    """Return the environment that a dbx command names, or the first when it names none."""
     for index, word in enumerate(command):
         name, _, value = word.partition("=")
         if name in ("--environment", "-e"):
             value = value or (command[index + 1] if index + 1 < len(command) else "")
-            if value in ENVIRONMENTS:
+            if value in environments:
                 return value
-    return ENVIRONMENTS[0]
+    return environments[0]
 
 
 def put(arguments: argparse.Namespace) -> int:
-    """Copy a file onto a workspace's DBFS."""
+    """Copy a file to a workspace's DBFS."""
     environment, _, path = arguments.destination.partition(":")
-    if environment not in ENVIRONMENTS or not path.startswith("/"):
-        sys.exit(f"error: {arguments.destination}: expected ENV:/path with ENV one of {', '.join(ENVIRONMENTS)}")
+    if environment not in arguments.environments or not path.startswith("/"):
+        names = ", ".join(arguments.environments)
+        raise UserError(f"{arguments.destination}: expected ENV:/path with ENV one of {names}")
     if not arguments.file.is_file():
-        sys.exit(f"error: {arguments.file}: no such file")
-    with running(arguments.root, arguments.port) as (workspaces, _):
-        workspaces.runs.dbfs(environment).write(path, arguments.file.read_bytes())
+        raise UserError(f"{arguments.file}: no such file")
+    with _running(arguments) as workspaces:
+        workspaces.layout.dbfs(environment).write(path, arguments.file.read_bytes())
     print(f"{arguments.file} is dbfs:{path} in {environment}")
     return 0
 
 
 def fire(arguments: argparse.Namespace) -> int:
-    """Run every job of an environment whose schedule is not paused, one after the other, now."""
+    """Run each job of an environment whose schedule is not paused, one after the other; return 1 if one failed."""
+    environment = _known_environment(arguments, "environment", arguments.environment)
     failed = False
-    with running(arguments.root, arguments.port) as (workspaces, _):
-        jobs = [
-            job
-            for job in workspaces.store.all(arguments.environment, JOB)
-            if (job["settings"].get("schedule") or {}).get("pause_status", "PAUSED") == "UNPAUSED"
-        ]
+    with _running(arguments) as workspaces:
+        jobs = [job for job in workspaces.store.all(environment, JOB) if _is_scheduled(job)]
         for job in jobs:
-            run_id = workspaces.runs.submit(
-                arguments.environment, job["settings"], job_id=job["job_id"], user="schedule", trigger="PERIODIC"
+            run_id = workspaces.engine.submit(
+                environment, job["settings"], job_id=job["job_id"], user="schedule", trigger="PERIODIC"
             )
-            result = workspaces.runs.wait(arguments.environment, run_id)["state"].get("result_state")
+            result = workspaces.engine.wait(environment, run_id)["state"].get("result_state")
             print(f"{job['settings']['name']}: run {run_id}: {result}")
             failed = failed or result != "SUCCESS"
-        if not jobs:
-            print(f"no job of {arguments.environment} has a schedule that is not paused")
+    if not jobs:
+        print(f"no job of {environment} has a schedule that is not paused")
     return int(failed)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
+def _is_scheduled(job: Document) -> bool:
+    schedule = job["settings"].get("schedule") or {}
+    return bool(schedule.get("pause_status") == "UNPAUSED")
+
+
+def _known_environment(arguments: argparse.Namespace, argument: str, environment: str) -> str:
+    """Return the environment, or end with a usage error when the project has none of that name.
+
+    argparse's own `choices` can't be used: the names are known only when --project has been read.
+    """
+    if environment not in arguments.environments:
+        choices = ", ".join(map(repr, arguments.environments))
+        arguments.parser.error(f"argument {argument}: invalid choice: {environment!r} (choose from {choices})")
+    return environment
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m local_workspace",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--root", type=Path, default=Path(".workspace"), metavar="DIR", help="default: .workspace")
-    parser.add_argument("--port", type=int, help="default: a free one; serve takes 8766")
+    parser.add_argument(
+        "--root", type=Path, default=Path(".workspace"), metavar="DIR",
+        help="folder that keeps the workspaces; default: .workspace",
+    )  # fmt: skip
+    parser.add_argument(
+        "--project", type=Path, default=Path(), metavar="DIR",
+        help="folder of the project whose .dbx/project.json names the environments; default: this folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--port", type=int, help=f"port to listen on; default: {_PORT_OF_SERVE} for serve, a free one otherwise"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    serving = commands.add_parser("serve", help="Keep it up, and print what to export.")
-    serving.add_argument("--env", choices=ENVIRONMENTS, default=ENVIRONMENTS[0])
-    serving.set_defaults(action=serve)
-    executing = commands.add_parser("exec", help="Start it, run a command against it, stop it.")
+    serving = commands.add_parser("serve", help="Keep the server up and print what to export.")
+    serving.add_argument("--env", metavar="ENV", help="environment to print the exports for; default: the first")
+    serving.set_defaults(action=serve, parser=serving)
+    executing = commands.add_parser("exec", help="Start the server, run a command against it and stop it.")
     executing.add_argument(
-        "--env", choices=ENVIRONMENTS, help="default: what the command's --environment says, else dev"
+        "--env", metavar="ENV", help="default: what the command's --environment says, else the first environment"
     )
     executing.add_argument("command", nargs=argparse.REMAINDER)
-    executing.set_defaults(action=execute)
-    putting = commands.add_parser("put", help="Copy a file onto DBFS.")
+    executing.set_defaults(action=execute, parser=executing)
+    putting = commands.add_parser("put", help="Copy a file to DBFS.")
     putting.add_argument("file", type=Path)
     putting.add_argument("destination", metavar="ENV:/PATH")
-    putting.set_defaults(action=put)
+    putting.set_defaults(action=put, parser=putting)
     firing = commands.add_parser("fire", help="Run every scheduled job of an environment now.")
-    firing.add_argument("environment", choices=ENVIRONMENTS)
-    firing.set_defaults(action=fire)
-    arguments = parser.parse_args(argv)
+    firing.add_argument("environment", metavar="ENV")
+    firing.set_defaults(action=fire, parser=firing)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name and return its exit code."""
+    arguments = _parser().parse_args(argv)
     if arguments.port is None:
-        # One that stays the same can be bookmarked; one command's workspace must not get in another's way.
-        arguments.port = 8766 if arguments.action is serve else 0
+        # A command's workspace takes a free port, so that it never gets in the way of another.
+        arguments.port = _PORT_OF_SERVE if arguments.action is serve else 0
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("local_workspace").setLevel(logging.INFO)
-    return int(arguments.action(arguments))
+    try:
+        arguments.environments = environments_of(arguments.project)
+        return int(arguments.action(arguments))
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Execution contexts (API 1.2): a Python that keeps its names from command to command, for `dbx execute`."""
+"""Run the commands of execution contexts (API 1.2), in which a Python keeps its variables, for `dbx execute`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from local_workspace.errors import invalid, not_found
 
 _LONG_POLL_SECONDS = 4.0
 
-# Reads one JSON line for each command, runs it, answers with one JSON line.
-_LOOP = """\
+# The program reads each command as one line of JSON, runs it and answers with one line of JSON.
+_COMMAND_LOOP = """\
 import contextlib, io, json, sys, textwrap, traceback
 replies, names = sys.stdout, {"__name__": "__main__"}
 for line in sys.stdin:
@@ -33,7 +33,7 @@ for line in sys.stdin:
 
 
 class Context:
-    """One Python process and the commands it was given."""
+    """A Python process and the commands it was given."""
 
     def __init__(self, identifier: str, env: dict[str, str], folder: Path, dbfs_root: Path) -> None:
         self.identifier = identifier
@@ -46,7 +46,7 @@ class Context:
         log = (folder / "stderr.log").open("ab")
         with log:
             self._python = subprocess.Popen(
-                [sys.executable, "-u", "-c", _LOOP],
+                [sys.executable, "-u", "-c", _COMMAND_LOOP],
                 cwd=folder,
                 env=env,
                 text=True,
@@ -58,18 +58,21 @@ class Context:
 
     @property
     def running(self) -> bool:
-        """Whether the process is alive."""
+        """Return whether the process is alive."""
         return self._python.poll() is None
 
     def execute(self, command: str) -> str:
-        """Begin a command and return its id."""
+        """Start a command and return its id; it runs after those given before it."""
         command_id = f"{self.identifier}-{len(self._commands) + 1}"
         self._set(command_id, {"id": command_id, "status": "Running", "results": {}})
         threading.Thread(target=self._execute, args=(command_id, command), daemon=True).start()
         return command_id
 
     def status(self, command_id: str) -> dict[str, object]:
-        """A command's status; waits a little for one that is running, which spares its caller a slow poll."""
+        """Return a command's status; wait up to four seconds for its end, because clients poll slowly.
+
+        Raises: ApiError 404 when there is no such command.
+        """
         with self._changed:
             if command_id not in self._commands:
                 raise not_found(f"Command {command_id} does not exist")
@@ -77,7 +80,7 @@ class Context:
             return dict(self._commands[command_id])
 
     def stop(self) -> None:
-        """End the process and all it started."""
+        """End the process and everything it started."""
         process.kill_group(self._python.pid)
         self._python.wait()
 
@@ -109,7 +112,7 @@ class Context:
         return answer["data"], answer["failure"]
 
     def _pip(self, words: list[str]) -> tuple[str, str | None]:
-        """`%pip install … FILE.whl`: the wheel alone, into a folder of this context."""
+        """Install the wheels that `%pip install … FILE.whl` names, without dependencies, for this context only."""
         wheels = [word.strip('"').partition("[")[0] for word in words if ".whl" in word]
         if not wheels:
             return "", "local_workspace installs wheels only"
@@ -120,14 +123,14 @@ class Context:
 
 
 class Contexts:
-    """The contexts of every workspace; they end with the server, as a cluster's do with the cluster."""
+    """The contexts of every workspace; they end with the server."""
 
     def __init__(self) -> None:
         self._contexts: dict[str, Context] = {}
         self._lock = threading.Lock()
 
     def create(self, language: str, env: dict[str, str], folder: Path, dbfs_root: Path, number: int) -> str:
-        """Start a context.
+        """Start a context and return its id.
 
         Raises: ApiError 400 for a language other than Python.
         """
@@ -139,9 +142,9 @@ class Contexts:
         return context.identifier
 
     def get(self, identifier: str) -> Context:
-        """A context.
+        """Return a context.
 
-        Raises: ApiError 404.
+        Raises: ApiError 404 when there is none with that id.
         """
         with self._lock:
             context = self._contexts.get(identifier)
@@ -150,7 +153,7 @@ class Contexts:
         return context
 
     def stop(self) -> None:
-        """End all of them."""
+        """End every context."""
         with self._lock:
             contexts, self._contexts = list(self._contexts.values()), {}
         for context in contexts:

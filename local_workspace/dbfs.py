@@ -1,24 +1,25 @@
-"""DBFS: files below one root for each workspace."""
+"""Keep the files of DBFS: one folder for each workspace."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from local_workspace.errors import ApiError, invalid, not_found
 
 
 class Dbfs:
-    """Paths such as `/FileStore/x` or `dbfs:/FileStore/x`; none leads outside the root."""
+    """The files of one workspace, by paths such as `/FileStore/x` or `dbfs:/FileStore/x`, which never lead outside."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.root.mkdir(parents=True, exist_ok=True)
 
     def local(self, path: str) -> Path:
-        """The file a DBFS path stands for.
+        """Return the local file that a DBFS path stands for.
 
         Raises: ApiError 400 for a path that leads outside the root.
         """
@@ -31,23 +32,35 @@ class Dbfs:
         return target
 
     def status(self, path: str) -> dict[str, object]:
-        """What get-status answers."""
+        """Return what `dbfs/get-status` answers: path, whether it is a directory, size in bytes, time in milliseconds.
+
+        Raises: ApiError 404 when nothing is there.
+        """
         return self._describe(self._existing(path))
 
     def listing(self, path: str) -> list[dict[str, object]]:
-        """What list answers."""
+        """Return what `dbfs/list` answers: the status of each file of a directory, or of the file itself.
+
+        Raises: ApiError 404 when nothing is there.
+        """
         target = self._existing(path)
-        return [self._describe(one) for one in (sorted(target.iterdir()) if target.is_dir() else [target])]
+        return [self._describe(entry) for entry in (sorted(target.iterdir()) if target.is_dir() else [target])]
 
     def read(self, path: str) -> bytes:
-        """A file's content."""
+        """Return a file's content.
+
+        Raises: ApiError 404 when nothing is there; ApiError 400 for a directory.
+        """
         target = self._existing(path)
         if target.is_dir():
             raise invalid(f"Cannot read a directory: {path}")
         return target.read_bytes()
 
     def write(self, path: str, content: bytes, *, overwrite: bool = True) -> None:
-        """Write a file, atomically."""
+        """Write a file, atomically.
+
+        Raises: ApiError 400 when it exists and may not be overwritten.
+        """
         target = self.local(path)
         if target.exists() and not overwrite:
             raise ApiError(400, "RESOURCE_ALREADY_EXISTS", f"A file or directory already exists at {path}")
@@ -58,7 +71,10 @@ class Dbfs:
         Path(part.name).replace(target)
 
     def delete(self, path: str, *, recursive: bool) -> None:
-        """Remove a file, or a directory with all that is in it."""
+        """Remove a file, or a directory; one that is not empty needs `recursive`.
+
+        Raises: ApiError 400 when a directory is not empty.
+        """
         target = self.local(path)
         if target.is_dir():
             if not recursive and any(target.iterdir()):
@@ -68,7 +84,10 @@ class Dbfs:
             target.unlink()
 
     def move(self, source: str, destination: str) -> None:
-        """Rename."""
+        """Rename a file or directory.
+
+        Raises: ApiError 404 when the source is missing; ApiError 400 when the destination exists.
+        """
         target = self.local(destination)
         if target.exists():
             raise ApiError(400, "RESOURCE_ALREADY_EXISTS", f"A file or directory already exists at {destination}")
@@ -92,6 +111,39 @@ class Dbfs:
         }
 
 
-def fuse(text: str, root: Path) -> str:
-    """Text in which `/dbfs/…` leads to the root, as the mount does on a cluster."""
+@dataclass
+class Upload:
+    """A file that a client sends block by block."""
+
+    path: str
+    overwrite: bool
+    content: bytearray = field(default_factory=bytearray)
+
+
+class Uploads:
+    """The uploads under way, by the handle that `dbfs/create` answered."""
+
+    def __init__(self) -> None:
+        self._uploads: dict[int, Upload] = {}
+
+    def begin(self, handle: int, path: str, *, overwrite: bool) -> None:
+        """Begin an upload."""
+        self._uploads[handle] = Upload(path, overwrite)
+
+    def get(self, handle: int) -> Upload:
+        """Return an upload.
+
+        Raises: ApiError 404 when there is none with that handle.
+        """
+        if handle not in self._uploads:
+            raise not_found(f"No open handle {handle}")
+        return self._uploads[handle]
+
+    def end(self, handle: int) -> None:
+        """Forget an upload."""
+        del self._uploads[handle]
+
+
+def without_mount(text: str, root: Path) -> str:
+    """Replace a leading `/dbfs/`, where a cluster mounts DBFS, with the local folder that holds the files."""
     return text.replace("/dbfs/", f"{root}{os.sep}") if text.startswith("/dbfs/") else text

@@ -1,4 +1,4 @@
-"""Processes of tasks: from the deployed wheel, in a group of their own, with nothing left behind when they end."""
+"""Start and end the processes of tasks: each from the deployed wheel, in a process group of its own."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from local_workspace.errors import invalid
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|^DATABRICKS_|^MLFLOW_|^DBX_", re.IGNORECASE)
 _GRACE_SECONDS = 5.0
 
-# What a task's process runs, by `python -c`: its modules are the wheel's, and none of this package's.
-TASK = Path(__file__).with_name("task_process.py").read_text(encoding="utf-8")
+# A task's process gets this program by `python -c`, so that it can import the wheel but not this package.
+TASK_PROGRAM = Path(__file__).with_name("task_process.py").read_text(encoding="utf-8")
 
 
 def pip_install(folder: Path, *wheels: str) -> list[str]:
-    """The command that puts wheels, and nothing they depend on, into a folder."""
+    """Return the command that installs wheels, without their dependencies, into a folder."""
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--upgrade"]
     return [*command, "--target", str(folder), *wheels]
 
 
 def install_wheels(wheels: Sequence[Path], envs: Path, log: Path) -> list[Path]:
-    """A folder for each wheel, by the hash of its content; made once, whoever asks first.
+    """Install each wheel into a folder below `envs`, named by the hash of its content, and return the folders.
 
-    What the wheel depends on is this interpreter's, as it is the cluster's on Databricks.
+    A wheel that is installed already is not installed again. Its dependencies are those of this interpreter, as on
+    Databricks they are those of the cluster. pip's output goes to `log`.
     """
     folders = []
     envs.mkdir(parents=True, exist_ok=True)
@@ -51,9 +52,9 @@ def install_wheels(wheels: Sequence[Path], envs: Path, log: Path) -> list[Path]:
 
 
 def wheels_of(libraries: Sequence[Mapping[str, object]]) -> list[str]:
-    """The wheels among a task's libraries.
+    """Return the paths of the wheels among a task's libraries.
 
-    Raises: ApiError 400 for a library of another kind.
+    Raises: ApiError 400 for a library that is no wheel.
     """
     wheels = []
     for library in libraries:
@@ -64,7 +65,7 @@ def wheels_of(libraries: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def spark_conf_dir(folder: Path, dbfs_root: Path) -> Path:
-    """A SPARK_CONF_DIR in which `dbfs:/` leads to the workspace's files."""
+    """Write Spark's settings that make `dbfs:/` the workspace's files; return the folder, for SPARK_CONF_DIR."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "fs.dbfs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
@@ -79,8 +80,8 @@ def spark_conf_dir(folder: Path, dbfs_root: Path) -> Path:
     return folder
 
 
-def environment(added: Mapping[str, str]) -> dict[str, str]:
-    """What a task sees: this process's variables without any that may be a secret, and the task's own."""
+def task_variables(added: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment variables without any that may be a secret, and those added."""
     kept = {key: value for key, value in os.environ.items() if not _SECRET.search(key)}
     for name in ("PYTHONPATH", "COVERAGE_PROCESS_START"):
         kept.pop(name, None)
@@ -88,7 +89,7 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
 
 
 def start(command: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a program in a process group of its own; both its streams go to `log`."""
+    """Start a program in a process group of its own; append its output and errors to `log`."""
     cwd.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -102,8 +103,11 @@ def start(command: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) 
         )
 
 
-def birth(process_id: int) -> str | None:
-    """When a process was started, in the machine's own ticks: tells it from a later one with the same number."""
+def start_ticks(process_id: int) -> str | None:
+    """Return when a process was started, in clock ticks since the machine was; None when it has ended.
+
+    Together with the process id, which may be given again, this identifies a process.
+    """
     try:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -111,21 +115,21 @@ def birth(process_id: int) -> str | None:
 
 
 def kill_group(process_id: int) -> None:
-    """End a process and everything it started: asked first, then made to."""
-    for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _GRACE_SECONDS)):
+    """End a process group: send SIGTERM, then SIGKILL if it is alive five seconds later."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process_id, number)
         except (ProcessLookupError, PermissionError):
             return
-        end = time.monotonic() + patience
+        end = time.monotonic() + _GRACE_SECONDS
         while time.monotonic() < end:
             if not _group_alive(process_id):
                 return
             time.sleep(0.05)
 
 
-def end_jvm(cluster: Path) -> None:
-    """End the JVM that tasks of a cluster shared, unless one of them is using it still."""
+def end_shared_jvm(cluster: Path) -> None:
+    """End the JVM that the tasks of a cluster share, unless one of them is still using it."""
     note = cluster / "jvm.json"
     if not note.exists():
         return
@@ -135,14 +139,15 @@ def end_jvm(cluster: Path) -> None:
         except BlockingIOError:
             return
         process_id = int(json.loads(note.read_text())["pid"])
-        asked = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(process_id)], capture_output=True, check=False)
-        # After a restart of the machine the number may be somebody else's.
-        if b"SparkSubmit" in asked.stdout:
+        found = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(process_id)], capture_output=True, check=False)
+        # After a restart of the machine another program may have this process id.
+        if b"SparkSubmit" in found.stdout:
             kill_group(process_id)
         note.unlink()
 
 
 def _group_alive(group: int) -> bool:
+    """Return whether a process group has a process that is not a zombie."""
     for entry in Path("/proc").glob("[0-9]*/stat") if Path("/proc").is_dir() else []:
         try:
             state, _, found = entry.read_text().rpartition(")")[2].split()[:3]

@@ -1,4 +1,4 @@
-"""What the workspaces remember: JSON documents in SQLite, one per job, run, task run, cluster and permission."""
+"""Keep what the workspaces remember: JSON documents in SQLite, one for each job, run, cluster, permission and so on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import Any
 
 Document = dict[str, Any]
 
+# Kinds of documents.
+JOB, RUN, TASK_RUN, CLUSTER, PRINCIPAL = "job", "run", "task_run", "cluster", "principal"
+
 
 class Store:
-    """Documents by workspace, kind and id. Every call is one transaction; any thread may call."""
+    """A database of documents by workspace, kind and id. Each call is one transaction; any thread may call."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,13 +33,13 @@ class Store:
             self._connection.execute("INSERT INTO numbers VALUES (1)")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database."""
         with self._lock:
             self._connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Several calls as one."""
+        """Make the calls in the block one transaction, which is undone when the block raises."""
         with self._lock:
             outermost = not self._connection.in_transaction
             if outermost:
@@ -51,14 +54,14 @@ class Store:
                 self._connection.execute("COMMIT")
 
     def next_number(self) -> int:
-        """A number nobody had before."""
+        """Return a number that was never returned before."""
         with self.transaction():
             (number,) = self._connection.execute("SELECT next FROM numbers").fetchone()
             self._connection.execute("UPDATE numbers SET next = ?", (number + 1,))
         return int(number)
 
     def put(self, workspace: str, kind: str, identifier: object, body: Document) -> None:
-        """Write a document."""
+        """Write a document; one with the same id is replaced."""
         with self.transaction():
             self._connection.execute(
                 "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
@@ -66,7 +69,7 @@ class Store:
             )
 
     def get(self, workspace: str, kind: str, identifier: object) -> Document | None:
-        """A document, or None."""
+        """Return a document, or None when there is none with that id."""
         with self._lock:
             row = self._connection.execute(
                 "SELECT body FROM documents WHERE workspace = ? AND kind = ? AND id = ?",
@@ -75,7 +78,10 @@ class Store:
         return json.loads(row[0]) if row else None
 
     def change(self, workspace: str, kind: str, identifier: object, **values: Any) -> Document:
-        """Set values of a document and return it."""
+        """Set values of a document and return it.
+
+        Raises: KeyError when there is none with that id.
+        """
         with self.transaction():
             body = self.get(workspace, kind, identifier)
             if body is None:
@@ -85,14 +91,14 @@ class Store:
         return body
 
     def delete(self, workspace: str, kind: str, identifier: object) -> None:
-        """Remove a document."""
+        """Remove a document if it is there."""
         with self.transaction():
             self._connection.execute(
                 "DELETE FROM documents WHERE workspace = ? AND kind = ? AND id = ?", (workspace, kind, str(identifier))
             )
 
     def all(self, workspace: str, kind: str) -> list[Document]:
-        """Every document of a kind, oldest first."""
+        """Return every document of a kind, oldest first."""
         with self._lock:
             rows = self._connection.execute(
                 "SELECT body FROM documents WHERE workspace = ? AND kind = ? ORDER BY rowid", (workspace, kind)
@@ -100,7 +106,7 @@ class Store:
         return [json.loads(row[0]) for row in rows]
 
     def workspaces(self) -> list[str]:
-        """Every workspace that has a document."""
+        """Return the names of the workspaces that have a document."""
         with self._lock:
             rows = self._connection.execute("SELECT DISTINCT workspace FROM documents").fetchall()
         return [row[0] for row in rows]

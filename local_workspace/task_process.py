@@ -1,7 +1,7 @@
-"""What the process of a task runs: `python -c <this file> PACKAGE ENTRY_POINT ARGUMENT …`.
+"""Run a task in a process of its own: `python -c <this file> PACKAGE ENTRY_POINT ARGUMENT …`.
 
-Tasks on one cluster share its JVM, one after the other, as they do on Databricks: what the first has started and warmed
-up is there for the next. LOCAL_CLUSTER names the cluster's folder; without it a task's JVM is its own.
+Tasks on one cluster share its JVM, one after the other, as on Databricks: the second need not start and warm up Spark.
+LOCAL_CLUSTER names the cluster's folder; without it a task starts a JVM of its own.
 """
 
 import contextlib
@@ -19,25 +19,51 @@ from pathlib import Path
 from typing import Any
 
 
-def share_jvm(folder: Path) -> None:
-    """Make pyspark use the cluster's JVM; a task that finds it in use starts one of its own.
+class SharedJvm:
+    """The JVM of a cluster, described by `jvm.json` in the cluster's folder; one task at a time may use it.
 
-    The JVM is in a process group of its own and outlives the task: who started the task ends it, by `jvm.json`.
+    It is in a process group of its own and outlives the task. The workspace's server ends it.
     """
-    import pyspark.context
-    import pyspark.java_gateway
-    from py4j.protocol import Py4JError
-    from pyspark import SparkConf
 
-    launch: Callable[..., Any] = pyspark.java_gateway.launch_gateway
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "jvm.json"
+    def __init__(self, folder: Path, launch: Callable[..., Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._note = folder / "jvm.json"
+        self._launch = launch
+        self._lock: Any = None
 
-    def join(known: dict[str, Any]) -> Any:
+    def gateway(self, conf: Any = None, popen_kwargs: dict[str, Any] | None = None) -> Any:
+        """Return a gateway to the cluster's JVM, started if need be; to a JVM of this task's own while it is in use.
+
+        This stands in for `pyspark.java_gateway.launch_gateway` and takes the same arguments.
+        """
+        lock = (self._folder / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._launch(conf, popen_kwargs)
+        # Keep the lock until this process ends, and don't hand it to child processes.
+        os.set_inheritable(lock.fileno(), False)
+        self._lock = lock
+        settings = [sorted(conf.getAll()) if conf else [], sorted(os.environ.items())]
+        key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        if self._note.exists():
+            from py4j.protocol import Py4JError
+
+            known = json.loads(self._note.read_text())
+            if known["key"] == key:
+                # The JVM may have died since; then start a new one.
+                with contextlib.suppress(Py4JError):
+                    return self._join(known)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(known["pid"], signal.SIGKILL)
+        return self._start(conf, key)
+
+    def _join(self, known: dict[str, Any]) -> Any:
         os.environ |= {"PYSPARK_GATEWAY_PORT": str(known["port"]), "PYSPARK_GATEWAY_SECRET": known["secret"]}
         try:
-            gateway = launch()
-            # What the task before had: a cluster's files and settings are shared, a session is a task's own.
+            gateway = self._launch()
+            # Each task has a session of its own; only the files and settings of the cluster are shared.
             if gateway.jvm.org.apache.spark.SparkEnv.get() is not None:
                 gateway.jvm.org.apache.spark.SparkContext.getOrCreate().stop()
             sessions = gateway.jvm.SparkSession
@@ -47,54 +73,44 @@ def share_jvm(folder: Path) -> None:
             del os.environ["PYSPARK_GATEWAY_PORT"], os.environ["PYSPARK_GATEWAY_SECRET"]
         return gateway
 
-    def start(conf: Any, key: str) -> Any:
-        pipe = folder / "stdin"
+    def _start(self, conf: Any, key: str) -> Any:
+        import pyspark.java_gateway
+
+        pipe = self._folder / "stdin"
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe, mode=0o600)
-        # The JVM ends when nobody can write to its standard input any more: it holds the other end itself.
-        held = os.open(pipe, os.O_RDWR)
+        # The JVM ends when its standard input is closed. Opened for writing too, the pipe never is.
+        standard_input = os.open(pipe, os.O_RDWR)
 
         def popen(command: list[str], **options: Any) -> Any:
-            with (folder / "jvm.log").open("ab") as log:
-                options |= {"stdin": held, "stdout": log, "stderr": log, "start_new_session": True}
+            with (self._folder / "jvm.log").open("ab") as log:
+                options |= {"stdin": standard_input, "stdout": log, "stderr": log, "start_new_session": True}
                 return subprocess.Popen(command, **options)
 
         pyspark.java_gateway.Popen = popen
         try:
-            gateway = launch(conf)
+            gateway = self._launch(conf)
         finally:
             pyspark.java_gateway.Popen = subprocess.Popen
-            os.close(held)
-        parameters = gateway.gateway_parameters
-        about = {"pid": gateway.proc.pid, "port": parameters.port, "secret": parameters.auth_token, "key": key}
-        part = note.with_suffix(".part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(about, file)
-        part.replace(note)
+            os.close(standard_input)
+        self._describe(gateway, key)
         return gateway
 
-    def launch_gateway(conf: SparkConf | None = None, popen_kwargs: dict[str, Any] | None = None) -> Any:
-        lock = (folder / "lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return launch(conf, popen_kwargs)
-        # Held until this process ends, however it ends.
-        os.set_inheritable(lock.fileno(), False)
-        launch_gateway.lock = lock  # type: ignore[attr-defined]
-        asked = [sorted(conf.getAll()) if conf else [], sorted(os.environ.items())]
-        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-        if note.exists():
-            known = json.loads(note.read_text())
-            if known["key"] == key:
-                # It may have died since; then there is a new one.
-                with contextlib.suppress(Py4JError):
-                    return join(known)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(known["pid"], signal.SIGKILL)
-        return start(conf, key)
+    def _describe(self, gateway: Any, key: str) -> None:
+        parameters = gateway.gateway_parameters
+        about = {"pid": gateway.proc.pid, "port": parameters.port, "secret": parameters.auth_token, "key": key}
+        part = self._note.with_suffix(".part")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(about, file)
+        part.replace(self._note)
 
-    pyspark.context.launch_gateway = launch_gateway
+
+def share_jvm(folder: Path) -> None:
+    """Make pyspark use the JVM of the cluster whose folder this is."""
+    import pyspark.context
+    import pyspark.java_gateway
+
+    pyspark.context.launch_gateway = SharedJvm(folder, pyspark.java_gateway.launch_gateway).gateway
 
 
 def main() -> None:

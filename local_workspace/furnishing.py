@@ -1,0 +1,53 @@
+"""Put into a new workspace what deployment.yml expects to find there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from local_workspace.addresses import OWNER
+from local_workspace.store import CLUSTER, PRINCIPAL, Document, Store
+
+
+def furnish(store: Store, environments: Sequence[str]) -> None:
+    """Give each workspace that is new one all-purpose cluster and one service principal."""
+    for position, environment in enumerate(environments, start=1):
+        if store.all(environment, CLUSTER):
+            continue
+        with store.transaction():
+            cluster = _cluster(environment)
+            store.put(environment, CLUSTER, cluster["cluster_id"], cluster)
+            principal = _principal(environment, store.next_number(), _free_application_id(store, position))
+            store.put(environment, PRINCIPAL, principal["id"], principal)
+
+
+def _cluster(environment: str) -> Document:
+    return {
+        "cluster_id": f"1123-000000-{environment}",
+        "cluster_name": "booking-mlops",
+        "state": "TERMINATED",
+        "spark_version": "15.4.x-cpu-ml-scala2.12",
+        "cluster_source": "UI",
+        "num_workers": 0,
+        "creator_user_name": OWNER,
+    }
+
+
+def _principal(environment: str, number: int, application_id: str) -> Document:
+    return {
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServicePrincipal"],
+        "id": str(number),
+        "displayName": f"booking-mlops-{environment}",
+        "applicationId": application_id,
+        "active": True,
+    }
+
+
+def _free_application_id(store: Store, position: int) -> str:
+    """Return the application id with the number `position`, or the next that no workspace has.
+
+    It is taken when an environment was added to the project before one that was furnished earlier.
+    """
+    taken = {found["applicationId"] for workspace in store.workspaces() for found in store.all(workspace, PRINCIPAL)}
+    while (application_id := f"00000000-0000-0000-0000-{position:012d}") in taken:
+        position += 1
+    return application_id

@@ -1,0 +1,1 @@
+"""Answer the requests of each API; one module for each."""

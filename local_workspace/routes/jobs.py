@@ -1,0 +1,116 @@
+"""Answer the Jobs API: create, change, list, delete and start jobs."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+
+from local_workspace.addresses import OWNER
+from local_workspace.errors import ApiError
+from local_workspace.routes.common import all_workspaces, number, one_page, parameters, this_workspace
+from local_workspace.runs.settings import check_settings
+from local_workspace.runs.states import now
+from local_workspace.store import JOB, Document
+
+blueprint = Blueprint("jobs", __name__)
+
+_JOBS_PER_PAGE = 20
+
+
+@blueprint.post("/create")
+def create() -> Response:
+    """Create a job, and set its permissions when the request has some."""
+    workspaces, workspace = all_workspaces(), this_workspace()
+    settings = parameters()
+    access = settings.pop("access_control_list", None)
+    check_settings(settings)
+    job_id = workspaces.store.next_number()
+    job = {"job_id": job_id, "creator_user_name": OWNER, "created_time": now(), "settings": _stored(settings)}
+    with workspaces.store.transaction():
+        workspaces.store.put(workspace, JOB, job_id, job)
+        if access:
+            workspaces.permissions.set(workspace, "jobs", str(job_id), access)
+    return jsonify({"job_id": job_id})
+
+
+@blueprint.post("/reset")
+def reset() -> Response:
+    """Replace a job's settings."""
+    fields = parameters()
+    job = _job(fields)
+    settings = dict(fields.get("new_settings") or {})
+    settings.pop("access_control_list", None)
+    check_settings(settings)
+    all_workspaces().store.change(this_workspace(), JOB, job["job_id"], settings=_stored(settings))
+    return jsonify({})
+
+
+@blueprint.post("/update")
+def update() -> Response:
+    """Change some of a job's settings."""
+    fields = parameters()
+    job = _job(fields)
+    settings = {**job["settings"], **(fields.get("new_settings") or {})}
+    for name in fields.get("fields_to_remove") or []:
+        settings.pop(name, None)
+    check_settings(settings)
+    all_workspaces().store.change(this_workspace(), JOB, job["job_id"], settings=settings)
+    return jsonify({})
+
+
+@blueprint.get("/list")
+def list_jobs() -> Response:
+    """List jobs, or those of a name."""
+    fields = parameters()
+    name = fields.get("name")
+    jobs = all_workspaces().store.all(this_workspace(), JOB)
+    found = [job for job in jobs if not name or job["settings"]["name"].lower() == name.lower()]
+    page, rest = one_page(found, fields, _JOBS_PER_PAGE)
+    return jsonify({"jobs": page, **rest} if page else rest)
+
+
+@blueprint.get("/get")
+def get() -> Response:
+    """Return a job."""
+    return jsonify(_job(parameters()))
+
+
+@blueprint.post("/delete")
+def delete() -> Response:
+    """Cancel a job's runs and delete it."""
+    workspaces, workspace = all_workspaces(), this_workspace()
+    job_id = _job(parameters())["job_id"]
+    workspaces.engine.cancel_all(workspace, job_id)
+    workspaces.store.delete(workspace, JOB, job_id)
+    workspaces.permissions.delete(workspace, "jobs", job_id)
+    return jsonify({})
+
+
+@blueprint.post("/run-now")
+def run_now() -> Response:
+    """Start a run of a job."""
+    fields = parameters()
+    job = _job(fields)
+    run_id = all_workspaces().engine.submit(
+        this_workspace(), job["settings"], job_id=job["job_id"], user=OWNER, parameters=fields.get("python_params")
+    )
+    return jsonify({"run_id": run_id, "number_in_job": run_id})
+
+
+@blueprint.post("/runs/cancel-all")
+def cancel_all_runs() -> Response:
+    """Cancel a job's runs."""
+    all_workspaces().engine.cancel_all(this_workspace(), _job(parameters())["job_id"])
+    return jsonify({})
+
+
+def _job(fields: Document) -> Document:
+    job = all_workspaces().store.get(this_workspace(), JOB, number(fields, "job_id"))
+    if job is None:
+        raise ApiError(400, "INVALID_PARAMETER_VALUE", f"Job {fields['job_id']} does not exist.")
+    return job
+
+
+def _stored(settings: Document) -> Document:
+    """Return a job's settings as they are stored: without the fields that only dbx reads."""
+    kept = {key: value for key, value in settings.items() if key not in ("workflow_type", "job_id")}
+    return {"format": "MULTI_TASK", "max_concurrent_runs": 1, **kept}

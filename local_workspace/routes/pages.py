@@ -1,0 +1,196 @@
+"""Show pages for people: jobs, runs, and a run with its task graph and logs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import Blueprint, Flask, redirect, render_template, request
+from werkzeug.routing import BaseConverter, ValidationError
+
+from local_workspace.routes.common import all_workspaces
+from local_workspace.runs.states import ended
+from local_workspace.store import JOB
+from local_workspace.tokens import COOKIE
+
+blueprint = Blueprint("pages", __name__)
+
+_RUNS_SHOWN = 50
+# The fill and the line of a task's box.
+_COLORS = {
+    "SUCCESS": ("#d9f2e3", "#14643a"),
+    "FAILED": ("#fbe0dd", "#9b2a1d"),
+    "TIMEDOUT": ("#fbe0dd", "#9b2a1d"),
+    "RUNNING": ("#dceefa", "#0b5c86"),
+    "UPSTREAM_FAILED": ("#fbf0d4", "#7a5a0b"),
+    "CANCELED": ("#fbf0d4", "#7a5a0b"),
+}
+_OTHER_COLORS = ("#eef1f3", "#5d6b74")
+
+
+def _shown_state(run: dict[str, Any]) -> str:
+    """Return the word shown for a state: the result, or the life cycle state of a run that has none yet."""
+    return str(run["state"].get("result_state") or run["state"]["life_cycle_state"])
+
+
+def _duration(run: dict[str, Any]) -> str:
+    if not run.get("start_time"):
+        return "–"
+    end = run.get("end_time") or datetime.now(timezone.utc).timestamp() * 1000
+    seconds = max(0, round((end - run["start_time"]) / 1000))
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
+
+
+def _started(run: dict[str, Any]) -> str:
+    if not run.get("start_time"):
+        return "–"
+    return datetime.fromtimestamp(run["start_time"] / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _graph(tasks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the task graph's drawing, in pixels: a box for each task and a curve for each dependency.
+
+    A task's column is the number of tasks on the longest way to it.
+    """
+    needs = {task["task_key"]: [need["task_key"] for need in task.get("depends_on") or []] for task in tasks}
+    column: dict[str, int] = {}
+    while len(column) < len(needs):
+        for key, before in needs.items():
+            if key not in column and column.keys() >= set(before):
+                column[key] = 1 + max((column[need] for need in before), default=-1)
+    rows: dict[int, int] = {}
+    nodes, place = [], {}
+    for task in tasks:
+        key = task["task_key"]
+        row = rows.get(column[key], 0)
+        rows[column[key]] = row + 1
+        x, y = 10 + column[key] * 230, 12 + row * 66
+        place[key] = (x, y)
+        state = _shown_state(task)
+        fill, stroke = _COLORS.get(state, _OTHER_COLORS)
+        took = f" · {_duration(task)}" if task.get("start_time") else ""
+        nodes.append({"key": key, "x": x, "y": y, "state": state, "fill": fill, "stroke": stroke, "took": took})
+    edges = []
+    for key, before in needs.items():
+        for need in before:
+            (x1, y1), (x2, y2) = place[need], place[key]
+            edges.append(f"M{x1 + 190} {y1 + 24} C{x1 + 210} {y1 + 24} {x2 - 20} {y2 + 24} {x2} {y2 + 24}")
+    width, height = 10 + 230 * (max(column.values(), default=0) + 1), 12 + 66 * max(rows.values(), default=1)
+    return {"nodes": nodes, "edges": edges, "width": width, "height": height}
+
+
+class EnvironmentConverter(BaseConverter):
+    """The part of a page's address that is the name of an environment of the project."""
+
+    def to_python(self, value: str) -> str:
+        """Return the name; raise ValidationError, which leads to 404, when there is no such environment."""
+        if value not in all_workspaces().environments:
+            raise ValidationError
+        return value
+
+
+def register(flask: Flask) -> None:
+    """Add the pages to the application."""
+    flask.url_map.converters["environment"] = EnvironmentConverter
+    flask.register_blueprint(blueprint)
+
+
+def _page(title: str, template: str, *, refresh: bool = False, **values: Any) -> str:
+    names = all_workspaces().environments
+    return render_template(f"{template}.html", title=title, refresh=refresh, names=names, **values)
+
+
+@blueprint.route("/login", methods=["GET", "POST"])
+def login() -> Any:
+    """Ask for the owner's token, and keep a right one in a cookie."""
+    given = request.form.get("token") or request.args.get("token")
+    if given and all_workspaces().tokens.is_owner(given):
+        answer = redirect("/")
+        answer.set_cookie(COOKIE, all_workspaces().token, httponly=True, samesite="Strict")
+        return answer
+    return _page("Token", "login", wrong=bool(given)), 403 if given else 200
+
+
+@blueprint.get("/")
+def home() -> str:
+    """Lead to the first environment's jobs, or to MLflow for one of its links.
+
+    MLflow prints links such as /#/experiments/1. What follows the # never reaches a server, so the browser decides.
+    """
+    jobs = f"/{all_workspaces().environments[0]}/jobs"
+    target = f"location.hash.startsWith('#/') ? '/mlflow/' + location.hash : '{jobs}'"
+    return f"<!doctype html><title>local workspace</title><script>location.replace({target})</script>"
+
+
+@blueprint.get("/<environment:workspace>/jobs")
+def jobs_page(workspace: str) -> str:
+    """Show the jobs of a workspace, each with its latest run, and the latest runs."""
+    runs = all_workspaces().records.newest_first(workspace)
+    latest = {run["job_id"]: run for run in reversed(runs)}
+    jobs = [_job_row(job, latest.get(job["job_id"])) for job in all_workspaces().store.all(workspace, JOB)]
+    rows = [_run_row(run) for run in runs[:_RUNS_SHOWN]]
+    return _page(f"Jobs of {workspace}", "jobs", workspace=workspace, jobs=jobs, runs=rows)
+
+
+@blueprint.get("/<environment:workspace>/runs/<int:run_id>")
+def run_page(workspace: str, run_id: int) -> str:
+    """Show a run with its task graph and the logs of its tasks."""
+    records = all_workspaces().records
+    run = records.get(workspace, run_id)
+    tasks = records.task_runs(workspace, run.get("parent_run_id", run_id))
+    return _page(
+        f"Run {run_id}",
+        "run",
+        refresh=not ended(run),
+        workspace=workspace,
+        run=run,
+        state=_shown_state(run),
+        started=_started(run),
+        took=_duration(run),
+        graph=_graph(tasks),
+        tasks=[_task_section(task, records.log_text(task["run_id"])) for task in tasks],
+    )
+
+
+def _job_row(job: dict[str, Any], latest_run: dict[str, Any] | None) -> dict[str, Any]:
+    settings = job["settings"]
+    return {
+        "name": settings["name"],
+        "id": job["job_id"],
+        "tasks": len(settings.get("tasks") or [1]),
+        "schedule": _schedule(settings),
+        "run": latest_run,
+        "run_state": _shown_state(latest_run) if latest_run else "",
+    }
+
+
+def _run_row(run: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": run["run_id"],
+        "name": run["run_name"],
+        "started": _started(run),
+        "took": _duration(run),
+        "state": _shown_state(run),
+    }
+
+
+def _task_section(task: dict[str, Any], log_text: str) -> dict[str, Any]:
+    cluster = task.get("existing_cluster_id")
+    return {
+        "key": task["task_key"],
+        "id": task["run_id"],
+        "state": _shown_state(task),
+        "took": _duration(task),
+        "message": task["state"].get("state_message", ""),
+        "attempts": task["attempt_number"] + 1,
+        "compute": f"cluster {cluster}" if cluster else "job cluster",
+        "log": log_text,
+    }
+
+
+def _schedule(settings: dict[str, Any]) -> str:
+    schedule = settings.get("schedule")
+    if not schedule:
+        return ""
+    paused = "" if schedule.get("pause_status", "UNPAUSED") == "UNPAUSED" else " (paused)"
+    return f"{schedule['quartz_cron_expression']} {schedule['timezone_id']}{paused}"

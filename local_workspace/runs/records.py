@@ -1,0 +1,151 @@
+"""Record runs in the store and describe them as the Jobs API does."""
+
+from __future__ import annotations
+
+from local_workspace.errors import invalid, not_found
+from local_workspace.layout import Layout
+from local_workspace.runs.states import ended, now, state
+from local_workspace.store import RUN, TASK_RUN, Document, Store
+
+_OUTPUT_LIMIT = 5 * 1024 * 1024  # bytes
+
+
+class RunRecords:
+    """The recorded runs of every workspace, their task runs and their output."""
+
+    def __init__(self, store: Store, layout: Layout, url: str) -> None:
+        self._store = store
+        self._layout = layout
+        self._url = url
+
+    def create(
+        self,
+        workspace: str,
+        settings: Document,
+        tasks: list[Document],
+        *,
+        job_id: int | None,
+        user: str,
+        parameters: list[str] | None,
+        trigger: str,
+    ) -> int:
+        """Record a run and a task run for each of its tasks, all of them pending, and return the run's id."""
+        run_id = self._store.next_number()
+        page = f"{self._url}/{workspace}/runs/{run_id}"
+        run: Document = {
+            "run_id": run_id,
+            "job_id": job_id or run_id,
+            "number_in_job": run_id,
+            "original_attempt_run_id": run_id,
+            "run_name": settings.get("name") or settings.get("run_name") or "Untitled",
+            "creator_user_name": user,
+            "run_as_user_name": (settings.get("run_as") or {}).get("service_principal_name") or user,
+            "run_type": "JOB_RUN" if job_id else "SUBMIT_RUN",
+            "trigger": trigger,
+            "format": "MULTI_TASK",
+            "start_time": now(),
+            "setup_duration": 0,
+            "execution_duration": 0,
+            "cleanup_duration": 0,
+            "end_time": 0,
+            "state": state("PENDING"),
+            "run_page_url": page,
+            "settings": settings,
+            "overriding_parameters": {"python_params": parameters} if parameters else {},
+        }
+        with self._store.transaction():
+            self._store.put(workspace, RUN, run_id, run)
+            for task in tasks:
+                self._create_task_run(workspace, run_id, task, page)
+        return run_id
+
+    def _create_task_run(self, workspace: str, run_id: int, task: Document, page: str) -> None:
+        task_run_id = self._store.next_number()
+        task_run = {
+            **{key: task[key] for key in task if key != "settings"},
+            "run_id": task_run_id,
+            "parent_run_id": run_id,
+            "state": state("PENDING"),
+            "start_time": 0,
+            "end_time": 0,
+            "attempt_number": 0,
+            "run_page_url": f"{page}#{task['task_key']}",
+        }
+        self._store.put(workspace, TASK_RUN, task_run_id, task_run)
+
+    def get(self, workspace: str, run_id: int) -> Document:
+        """Return a run with its tasks, or a task run.
+
+        Raises: ApiError 404 when there is none with that id.
+        """
+        run = self._store.get(workspace, RUN, run_id)
+        if run is None:
+            task_run = self._store.get(workspace, TASK_RUN, run_id)
+            if task_run is None:
+                raise not_found(f"Run {run_id} does not exist.")
+            return _public(task_run)
+        settings = run.pop("settings")
+        extra = {key: settings[key] for key in ("job_clusters", "schedule", "timeout_seconds") if key in settings}
+        return _public({**extra, **run, "tasks": [_public(task) for task in self.task_runs(workspace, run_id)]})
+
+    def newest_first(self, workspace: str, *, job_id: int | None = None) -> list[Document]:
+        """Return the runs of a job, or of every job, newest first."""
+        runs = [run for run in self._store.all(workspace, RUN) if job_id is None or run["job_id"] == job_id]
+        return sorted(runs, key=lambda run: run["run_id"], reverse=True)
+
+    def active(self, workspace: str, job_id: int) -> list[Document]:
+        """Return the runs of a job that have not ended."""
+        return [run for run in self.newest_first(workspace, job_id=job_id) if not ended(run)]
+
+    def task_runs(self, workspace: str, run_id: int) -> list[Document]:
+        """Return the task runs of a run, in the order of the job's tasks."""
+        found = [task for task in self._store.all(workspace, TASK_RUN) if task["parent_run_id"] == run_id]
+        return sorted(found, key=lambda task: task["run_id"])
+
+    def end_run(self, workspace: str, run_id: int, final: Document) -> None:
+        """Record that a run has ended in the state `final`."""
+        self._store.change(workspace, RUN, run_id, state=final, end_time=now())
+
+    def end_task(self, workspace: str, task: Document, life_cycle: str, result: str, message: str) -> None:
+        """Record that a task run has ended."""
+        self._store.change(
+            workspace,
+            TASK_RUN,
+            task["run_id"],
+            state=state(life_cycle, result, message),
+            end_time=now(),
+            execution_duration=now() - (task["start_time"] or now()),
+        )
+
+    def output(self, workspace: str, run_id: int) -> Document:
+        """Return what `runs/get-output` answers for a task run, or for a run of one task.
+
+        Raises: ApiError 404 when there is none with that id; ApiError 400 for a run of several tasks.
+        """
+        task = self._store.get(workspace, TASK_RUN, run_id)
+        if task is None:
+            run = self.get(workspace, run_id)
+            if len(run["tasks"]) != 1:
+                raise invalid("Retrieving the output of runs with multiple tasks is not supported.")
+            task = self._store.get(workspace, TASK_RUN, run["tasks"][0]["run_id"])
+            assert task is not None, "a run's tasks are in the store"
+        logs = self.log_text(task["run_id"])
+        answer: Document = {"metadata": _public(task), "logs": logs, "logs_truncated": False}
+        if task["state"].get("result_state") == "FAILED":
+            lines = [line for line in logs.strip().splitlines() if line]
+            answer["error"] = lines[-1] if lines else task["state"]["state_message"]
+            start = logs.rfind("Traceback (most recent call last)")
+            if start >= 0:
+                answer["error_trace"] = logs[start:]
+        return answer
+
+    def log_text(self, run_id: int) -> str:
+        """Return a task run's output, or its last five megabytes."""
+        path = self._layout.log(run_id)
+        if not path.exists():
+            return ""
+        return path.read_bytes()[-_OUTPUT_LIMIT:].decode(errors="replace")
+
+
+def _public(run: Document) -> Document:
+    return {key: value for key, value in run.items() if not key.startswith("process_")}

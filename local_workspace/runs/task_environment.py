@@ -1,0 +1,37 @@
+"""Build the environment variables of a process that does a workspace's work."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from local_workspace import process
+from local_workspace.addresses import client_variables
+from local_workspace.layout import Layout
+
+
+@dataclass(frozen=True)
+class TaskEnvironment:
+    """What the processes of tasks and execution contexts have in common."""
+
+    layout: Layout
+    url: str
+    token: str
+
+    def variables(self, workspace: str, principal: str, **added: str) -> dict[str, str]:
+        """Return the variables of a process that runs in a workspace as `principal`."""
+        conf_dir = self.layout.home(workspace) / "spark-conf"
+        return process.task_variables(
+            {
+                "MLFLOW_TRACKING_URI": self.url,
+                "MLFLOW_REGISTRY_URI": self.url,
+                "MLFLOW_TRACKING_TOKEN": self.token,
+                **client_variables(self.url, self.token, workspace),
+                "BOOKING_PRINCIPAL": principal,
+                "BOOKING_LAKE": str(self.layout.lake(workspace)),
+                # As on a cluster, Spark's workers run the driver's Python, not the first python3 on the PATH.
+                "PYSPARK_PYTHON": sys.executable,
+                "SPARK_CONF_DIR": str(process.spark_conf_dir(conf_dir, self.layout.dbfs(workspace).root)),
+                **added,
+            }
+        )

@@ -1,0 +1,158 @@
+"""Run one task: prepare its cluster and wheels, start its process, and try again when it fails."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_workspace import process
+from local_workspace.dbfs import Dbfs, without_mount
+from local_workspace.errors import ApiError, not_found
+from local_workspace.layout import Layout
+from local_workspace.runs.records import RunRecords
+from local_workspace.runs.states import now, state
+from local_workspace.runs.task_environment import TaskEnvironment
+from local_workspace.store import CLUSTER, TASK_RUN, Document, Store
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+# Retries in production may wait for minutes; here nobody wants to.
+_MAX_RETRY_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """What each attempt at a task is started with."""
+
+    command: list[str]
+    variables: dict[str, str]
+    folder: Path
+    cluster_id: str
+    cluster_folder: Path
+
+
+class TaskRunner:
+    """Runs tasks, each in a process of its own, and records how they end."""
+
+    def __init__(self, store: Store, layout: Layout, records: RunRecords, environment: TaskEnvironment) -> None:
+        self._store = store
+        self._layout = layout
+        self._records = records
+        self._environment = environment
+
+    def run(self, workspace: str, run: Document, task: Document, stop: threading.Event) -> None:
+        """Run a task until it has ended or `stop` is set. An error of any kind is recorded as the task's failure."""
+        try:
+            launch = self._prepare(workspace, run, task)
+            self._attempt_until_done(workspace, task, launch, stop)
+        except Exception as error:
+            # A run waits for each of its tasks to end: an exception that is not recorded would let it wait forever.
+            if not isinstance(error, ApiError):
+                log.exception("task %s", task["task_key"])
+            self._write_log(task, f"error: {error}")
+            self._records.end_task(workspace, task, "INTERNAL_ERROR", "FAILED", str(error))
+
+    def _prepare(self, workspace: str, run: Document, task: Document) -> _Launch:
+        task_run_id = task["run_id"]
+        self._layout.log(task_run_id).parent.mkdir(parents=True, exist_ok=True)
+        preparing = state("PENDING", message="Preparing")
+        self._store.change(workspace, TASK_RUN, task_run_id, start_time=now(), state=preparing)
+        cluster_id = self._start_cluster(workspace, task)
+        dbfs = self._layout.dbfs(workspace)
+        wheels = self._install_wheels(task, dbfs)
+        cluster_folder = self._layout.cluster(run["run_id"], cluster_id)
+        variables = self._environment.variables(
+            workspace,
+            run["run_as_user_name"],
+            PYTHONPATH=":".join(map(str, wheels)),
+            LOCAL_CLUSTER=str(cluster_folder),
+        )
+        folder = self._layout.home(workspace) / "runs" / str(task_run_id)
+        return _Launch(_command(run, task, dbfs), variables, folder, cluster_id, cluster_folder)
+
+    def _install_wheels(self, task: Document, dbfs: Dbfs) -> list[Path]:
+        wheels = [dbfs.local(wheel) for wheel in process.wheels_of(task.get("libraries") or [])]
+        for wheel in wheels:
+            if not wheel.is_file():
+                raise not_found(f"library {wheel.name} is not on DBFS")
+        return process.install_wheels(wheels, self._layout.wheels, self._layout.log(task["run_id"]))
+
+    def _start_cluster(self, workspace: str, task: Document) -> str:
+        """Start the task's existing cluster if need be and return its id; a job cluster's id is made up."""
+        cluster_id = task.get("existing_cluster_id")
+        if not cluster_id:
+            return f"job-{task['parent_run_id']}-{task.get('job_cluster_key') or task['task_key']}"
+        cluster = self._store.get(workspace, CLUSTER, cluster_id)
+        if cluster is None:
+            raise not_found(f"Cluster {cluster_id} does not exist")
+        if cluster["state"] != "RUNNING":
+            self._write_log(task, f"Cluster {cluster['cluster_name']} was {cluster['state']}; started")
+            self._store.change(workspace, CLUSTER, cluster_id, state="RUNNING", start_time=now())
+        return str(cluster_id)
+
+    def _attempt_until_done(self, workspace: str, task: Document, launch: _Launch, stop: threading.Event) -> None:
+        max_retries = int(task.get("max_retries") or 0)
+        attempt = 0
+        while True:
+            self._store.change(
+                workspace,
+                TASK_RUN,
+                task["run_id"],
+                attempt_number=attempt,
+                state=state("RUNNING"),
+                cluster_instance={"cluster_id": launch.cluster_id},
+            )
+            result, message = self._attempt(workspace, task, launch, stop)
+            if result != "SUCCESS":
+                # The JVM may be in any state when the task failed or was stopped: the next attempt gets a new one.
+                process.end_shared_jvm(launch.cluster_folder)
+            again = result == "FAILED" or (result == "TIMEDOUT" and task.get("retry_on_timeout"))
+            if not again or stop.is_set() or (max_retries >= 0 and attempt >= max_retries):
+                break
+            attempt += 1
+            self._write_log(task, f"{message} Attempt {attempt + 1} of {max_retries + 1} follows.")
+            stop.wait(min(float(task.get("min_retry_interval_millis") or 0) / 1000, _MAX_RETRY_WAIT_SECONDS))
+        self._records.end_task(workspace, task, "TERMINATED", result, message)
+
+    def _attempt(self, workspace: str, task: Document, launch: _Launch, stop: threading.Event) -> tuple[str, str]:
+        """Run the task's process once; return the result state and its message."""
+        seconds = task.get("timeout_seconds") or 0
+        deadline = time.monotonic() + seconds if seconds else None
+        log_file = self._layout.log(task["run_id"])
+        started = process.start(launch.command, launch.variables, launch.folder, log_file)
+        ticks = process.start_ticks(started.pid)
+        self._store.change(workspace, TASK_RUN, task["run_id"], process_id=started.pid, process_birth=ticks)
+        try:
+            while started.poll() is None:
+                if stop.is_set():
+                    return "CANCELED", "The run was canceled."
+                if deadline is not None and time.monotonic() > deadline:
+                    return "TIMEDOUT", f"The task took longer than {seconds} seconds."
+                time.sleep(_POLL_SECONDS)
+        finally:
+            # End the whole process group: a program that has ended may have left a JVM of its own.
+            process.kill_group(started.pid)
+            started.wait()
+            self._store.change(workspace, TASK_RUN, task["run_id"], process_id=None)
+        if started.returncode == 0:
+            return "SUCCESS", ""
+        return "FAILED", f"The task ended with exit code {started.returncode}."
+
+    def _write_log(self, task: Document, line: str) -> None:
+        with self._layout.log(task["run_id"]).open("a", encoding="utf-8") as output:
+            output.write(f"{line}\n")
+
+
+def _command(run: Document, task: Document, dbfs: Dbfs) -> list[str]:
+    wheel_task = task["python_wheel_task"]
+    parameters = run["overriding_parameters"].get("python_params") or wheel_task.get("parameters") or []
+    named = [f"--{key}={value}" for key, value in (wheel_task.get("named_parameters") or {}).items()]
+    return [
+        *(sys.executable, "-c", process.TASK_PROGRAM, wheel_task["package_name"], wheel_task["entry_point"]),
+        *[without_mount(str(parameter), dbfs.root) for parameter in [*parameters, *named]],
+    ]
