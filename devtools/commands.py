@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from booking_mlops.config.loader import read_yaml
 from booking_mlops.errors import ConfigError
 from devtools.bundle import bundle_files, jobs_of
 from devtools.deployment import check
-from devtools.deployment_file import read_deployment
 
 _BUNDLE_HEAD = (
     "# Written from deployment.yml by: booking-mlops deployment to-bundle. Change deployment.yml and write it again.\n"
@@ -47,6 +45,8 @@ def add(commands: Any) -> None:
 
 def known_entry_points() -> set[str]:
     """Return the names of the entry points that the installed wheel has."""
+    from importlib.metadata import entry_points
+
     return {point.name for point in entry_points(group="console_scripts") if point.value.startswith("booking_mlops.")}
 
 
@@ -55,6 +55,9 @@ def check_deployment(arguments: argparse.Namespace) -> None:
 
     Raises: ConfigError with a line for each problem.
     """
+    # Every command of a checkout imports this module, so it must not bring Jinja along.
+    from devtools.deployment_file import read_deployment
+
     root: Path = arguments.file.resolve().parent
     tree = read_deployment(arguments.file)
     project = read_yaml(root / ".dbx" / "project.json")
@@ -78,6 +81,8 @@ def to_bundle(arguments: argparse.Namespace) -> None:
 
     Raises: ConfigError when the deployment file has a problem, or a file is there and `--force` is not given.
     """
+    from devtools.deployment_file import read_deployment
+
     check_deployment(arguments)
     project = read_yaml(arguments.file.resolve().parent / ".dbx" / "project.json")
     files = bundle_files(read_deployment(arguments.file), project)
