@@ -13,7 +13,6 @@ from booking_mlops.errors import ConfigError
 from booking_mlops.tasks import task_keys
 from devtools.bundle import bundle_files, jobs_of
 from devtools.deployment import check
-from devtools.deployment_file import read_deployment
 
 _BUNDLE_HEAD = (
     "# Written from deployment.yml by: booking-mlops deployment to-bundle. Change deployment.yml and write it again.\n"
@@ -55,6 +54,9 @@ def check_deployment(arguments: argparse.Namespace) -> None:
 
     Raises: ConfigError with a line for each problem.
     """
+    # Every command of a checkout imports this module, so it must not bring Jinja along.
+    from devtools.deployment_file import read_deployment
+
     root: Path = arguments.file.resolve().parent
     tree = read_deployment(arguments.file)
     project = read_yaml(root / ".dbx" / "project.json")
@@ -78,6 +80,8 @@ def to_bundle(arguments: argparse.Namespace) -> None:
 
     Raises: ConfigError when the deployment file has a problem, or a file is there and `--force` is not given.
     """
+    from devtools.deployment_file import read_deployment
+
     check_deployment(arguments)
     project = read_yaml(arguments.file.resolve().parent / ".dbx" / "project.json")
     files = bundle_files(read_deployment(arguments.file), project)

@@ -32,9 +32,8 @@ SYNTHETIC_FILE = ".venv/bin/booking-mlops make-data --rows 12000 --out Booking.c
 
 def _pull_request(repository: str, *environments: str) -> Scenario:
     event = "github.event.pull_request"
-    return Scenario(
-        "pull-request.yml", {f"{event}.number": "12", f"{event}.head.repo.full_name": repository}, environments
-    )
+    values = {f"{event}.number": "12", f"{event}.head.repo.full_name": repository}
+    return Scenario("pull-request.yml", values, environments)
 
 
 def _by_hand(environment: str, action: str, workflow: str = "", refused: str = "") -> Scenario:
@@ -79,9 +78,8 @@ def run_guide(runner: Runner) -> None:
     env = {"DATABRICKS_HOST": "${{ vars.DATABRICKS_HOST }}", "DATABRICKS_TOKEN": runner.token}
     first, *rest = guide_steps((runner.clone / "docs" / "databricks.md").read_text("utf-8"), env)
     steps = [{"uses": "actions/checkout"}, *({"run": command} for command in (first, SYNTHETIC_FILE, *rest))]
-    runner.job(
-        {"environment": "prod", "permissions": {}, "env": env, "steps": steps}, Scenario("", environments=("prod",))
-    )
+    job = {"environment": "prod", "permissions": {}, "env": env, "steps": steps}
+    runner.job(job, Scenario("docs/databricks.md", environments=("prod",)))
 
 
 @contextmanager
@@ -103,7 +101,7 @@ def clean_clone(venv: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def local_workspace(root: Path) -> Iterator[tuple[int, str]]:
+def new_workspace(root: Path) -> Iterator[tuple[int, str]]:
     """Keep a new local_workspace up, in a process of its own because MLflow's server has one store for each process.
 
     Yields its port and its token. Raises WorkflowError when it does not start.
@@ -140,8 +138,8 @@ def main() -> None:
     try:
         with (
             clean_clone(arguments.venv) as clone,
-            local_workspace(clone.parent / "workspace") as shared,
-            local_workspace(clone.parent / "empty") as empty,
+            new_workspace(clone.parent / "workspace") as shared,
+            new_workspace(clone.parent / "empty") as empty,
         ):
             for name in chosen:
                 if name == GUIDE:

@@ -82,12 +82,13 @@ def in_order(jobs: Mapping[str, Any]) -> list[str]:
 def run_step(command: str, env: Mapping[str, str], folder: Path, secrets: set[str]) -> str:
     """Run a step as GitHub's bash does, add what it masks to `secrets`, and return "" or what went wrong.
 
-    The returned text holds the output with the secrets masked. Printing a secret or writing it to the summary is wrong.
+    What is returned holds the output with the secrets masked. A step that prints one has gone wrong.
     """
     start = time.monotonic()
     bash = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "errors": "replace"}
-    process = subprocess.run(bash, cwd=folder, env=env, check=False, **pipes)
+    process = subprocess.run(
+        bash, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", check=False
+    )
     print(f"   {command}  ({time.monotonic() - start:.1f} s)".replace("\n", "\n   "), flush=True)
     lines = process.stdout.splitlines()
     secrets |= {line.removeprefix(MASK) for line in lines if line.startswith(MASK)}
@@ -127,7 +128,7 @@ class Runner:
     def job(self, job: Mapping[str, Any], scenario: Scenario) -> None:
         """Run the steps of a job. Raises WorkflowError for the first that fails, after those that run in any case."""
         refuse_unknown("job", job, JOB_KEYS)
-        env, secrets, errors = _machine(), {self.token}, list[str]()
+        env = _machine()
         values = {"vars.DATABRICKS_HOST": "", "vars.DATABRICKS_CLIENT_ID": "", "matrix.python": "", **scenario.values}
         environment = fill(job.get("environment", ""), values)
         if environment in scenario.environments:
@@ -143,23 +144,24 @@ class Runner:
         for name in ("GITHUB_ENV", "GITHUB_STEP_SUMMARY"):
             env[name] = str(self.clone.parent / name)
             Path(env[name]).write_text("", encoding="utf-8")
+        secrets, first_error = {self.token}, ""
         for step in job["steps"]:
-            if is_run(step, failed=bool(errors)):
-                errors += self._step(step, values, env, secrets)
-        if errors:
-            raise WorkflowError(errors[0])
+            if is_run(step, failed=bool(first_error)):
+                error = self._step(step, values, env, secrets)
+                first_error = first_error or error
+        if first_error:
+            raise WorkflowError(first_error)
 
-    def _step(
-        self, step: Mapping[str, Any], values: Mapping[str, str], env: dict[str, str], secrets: set[str]
-    ) -> list[str]:
+    def _step(self, step: Mapping[str, Any], values: Mapping[str, str], env: dict[str, str], secrets: set[str]) -> str:
+        """Run a step, add to `env` and `secrets` what it hands on, and return "" or what went wrong."""
         given = {key: fill(value, values) for key, value in (step.get("with") or step.get("env") or {}).items()}
         if "uses" in step:
             self._action(step["uses"].partition("@")[0], given)
-            return []
+            return ""
         command = fill(step["run"], values).strip()
         if command in self.done:
             print(f"   {command}: has run on this commit", flush=True)
-            return []
+            return ""
         error = run_step(command, env | given, self.clone, secrets)
         if command in ONCE and not error:
             self.done.add(command)
@@ -169,7 +171,7 @@ class Runner:
             raise WorkflowError(f"{command}\nwrote a secret to the summary")
         print("".join(f"   | {line}\n" for line in summary.splitlines()), end="", flush=True)
         Path(env["GITHUB_STEP_SUMMARY"]).write_text("", encoding="utf-8")
-        return [f"{command}\n{error}"] if error else []
+        return f"{command}\n{error}" if error else ""
 
     def _action(self, name: str, given: Mapping[str, str]) -> None:
         refuse_unknown("uses", [name], ACTIONS)
@@ -181,7 +183,9 @@ class Runner:
             subprocess.run(["git", "clean", "-qfdx", *kept], cwd=self.clone, check=True)
         elif name == "actions/upload-artifact":
             artifacts.mkdir()
-            for path in self.clone.glob(given["path"]):
+            if not (found := list(self.clone.glob(given["path"]))):
+                raise WorkflowError(f"upload-artifact: there is no {given['path']}")
+            for path in found:
                 shutil.copy2(path, artifacts / path.name)
         elif name == "actions/download-artifact":
             shutil.copytree(artifacts, self.clone / given["path"])
@@ -189,7 +193,7 @@ class Runner:
 
 def _machine() -> dict[str, str]:
     """Return this machine's variables as a new runner would have them: without the Python environment in use."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(tuple(_NOT_PASSED_ON))}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_PASSED_ON)}
     base = Path(getattr(sys, "_base_executable", sys.executable)).resolve().parent
     path = [part for part in kept.get("PATH", "").split(os.pathsep) if part != str(Path(sys.executable).parent)]
     github = {"CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": REPOSITORY}
