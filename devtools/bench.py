@@ -286,12 +286,16 @@ def row(name: str, seconds: float, rows: int, memory: float | None, ratio: str =
     print(f"  {name:<34} {seconds:>8.1f} s {rate} {f'{memory:.1f} GiB' if memory else '':>9}  {ratio}", flush=True)
 
 
+def make_csv(rows: int, target: Path) -> None:
+    """Write a file of synthetic bookings."""
+    command = [PROGRAM, "synthetic-data", "--rows", str(rows), "--out", target, "--force"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def bench(rows: int, only: str | None, work: Path) -> None:
     """Print the table for one size."""
     csv, lake = work / f"{rows}.csv", work / f"lake-{rows}"
-    subprocess.run(
-        [PROGRAM, "synthetic-data", "--rows", str(rows), "--out", csv, "--force"], check=True, capture_output=True
-    )
+    make_csv(rows, csv)
     print(f"\n{rows:,} bookings", flush=True)
     repeats, rounds = (REPEATS, ROUNDS) if rows <= LARGE else (-(-REPEATS // 2), 1)
     given = Given(str(csv), repeats, 0)
@@ -358,8 +362,7 @@ def main() -> None:
                 f"error: {arguments.rows:,} rows need about {arguments.rows * 2_000 / 2**30:.0f} GiB in {work.parent}"
             )
         if arguments.only in (None, "run"):
-            subprocess.run([PROGRAM, "synthetic-data", "--rows", str(SMALL), "--out", work / f"{SMALL}.csv"], check=True,
-                           capture_output=True)  # fmt: skip
+            make_csv(SMALL, work / f"{SMALL}.csv")
             whole_run(work)
         if arguments.only != "run":
             for rows in sorted({SMALL, arguments.rows}):

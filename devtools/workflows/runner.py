@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from local_workspace.__main__ import client_environment
+from local_workspace.addresses import client_variables
+from local_workspace.project import environments_of
 
 REPOSITORY = "example/booking_mlops"
-CLIENTS = {name: f"00000000-0000-0000-0000-{n:012d}" for n, name in enumerate(("dev", "staging", "prod"), 1)}
 # These give the same answer for the same commit, whichever workflow runs them: once is enough.
 ONCE = ("make setup", "make lint", "make check-ci", "make test")
 # A run is never cancelled here, so steps with either condition run whatever happened before. A decision that depends on
@@ -132,10 +132,10 @@ class Runner:
         values = {"vars.DATABRICKS_HOST": "", "vars.DATABRICKS_CLIENT_ID": "", "matrix.python": "", **scenario.values}
         environment = fill(job.get("environment", ""), values)
         if environment in scenario.environments:
-            client = client_environment(self.port, self.token, environment)
+            client = client_variables(f"http://127.0.0.1:{self.port}", self.token, environment)
             env |= {key: value for key, value in client.items() if not key.startswith("DATABRICKS_")}
             values["vars.DATABRICKS_HOST"] = client["DATABRICKS_HOST"]
-            values["vars.DATABRICKS_CLIENT_ID"] = CLIENTS[environment]
+            values["vars.DATABRICKS_CLIENT_ID"] = _client_id(self.clone, environment)
             if job["permissions"].get("id-token") == "write":
                 asked = f"github/identity?repository={REPOSITORY}&environment={environment}"
                 env["ACTIONS_ID_TOKEN_REQUEST_URL"] = f"http://127.0.0.1:{self.port}/{asked}"
@@ -189,6 +189,11 @@ class Runner:
                 shutil.copy2(path, artifacts / path.name)
         elif name == "actions/download-artifact":
             shutil.copytree(artifacts, self.clone / given["path"])
+
+
+def _client_id(project: Path, environment: str) -> str:
+    """Return the application id of the environment's service principal: local_workspace counts the environments."""
+    return f"00000000-0000-0000-0000-{environments_of(project).index(environment) + 1:012d}"
 
 
 def _machine() -> dict[str, str]:
