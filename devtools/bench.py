@@ -288,7 +288,7 @@ def row(name: str, seconds: float, rows: int, memory: float | None, ratio: str =
 
 def make_csv(rows: int, target: Path) -> None:
     """Write a file of synthetic bookings."""
-    command = [PROGRAM, "synthetic-data", "--rows", str(rows), "--out", target, "--force"]
+    command = [str(PROGRAM), "synthetic-data", "--rows", str(rows), "--out", str(target), "--force"]
     subprocess.run(command, check=True, capture_output=True)
 
 

@@ -19,6 +19,7 @@ import yaml
 from local_workspace.addresses import client_variables
 from local_workspace.project import environments_of
 
+ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "example/booking_mlops"
 # These give the same answer for the same commit, whichever workflow runs them: once is enough.
 ONCE = ("make setup", "make lint", "make check-ci", "make test")
@@ -135,7 +136,7 @@ class Runner:
             client = client_variables(f"http://127.0.0.1:{self.port}", self.token, environment)
             env |= {key: value for key, value in client.items() if not key.startswith("DATABRICKS_")}
             values["vars.DATABRICKS_HOST"] = client["DATABRICKS_HOST"]
-            values["vars.DATABRICKS_CLIENT_ID"] = _client_id(self.clone, environment)
+            values["vars.DATABRICKS_CLIENT_ID"] = _client_id(environment)
             if job["permissions"].get("id-token") == "write":
                 asked = f"github/identity?repository={REPOSITORY}&environment={environment}"
                 env["ACTIONS_ID_TOKEN_REQUEST_URL"] = f"http://127.0.0.1:{self.port}/{asked}"
@@ -191,9 +192,9 @@ class Runner:
             shutil.copytree(artifacts, self.clone / given["path"])
 
 
-def _client_id(project: Path, environment: str) -> str:
+def _client_id(environment: str) -> str:
     """Return the application id of the environment's service principal: local_workspace counts the environments."""
-    return f"00000000-0000-0000-0000-{environments_of(project).index(environment) + 1:012d}"
+    return f"00000000-0000-0000-0000-{environments_of(ROOT).index(environment) + 1:012d}"
 
 
 def _machine() -> dict[str, str]:
