@@ -47,7 +47,7 @@ def validate_configs(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.conf_dir
     env_files = [folder / "envs" / f"{arguments.env}.yml"] if arguments.env else sorted(folder.glob("envs/*.yml"))
     if not env_files:
-        raise ConfigError(f"{folder}/envs: no environment files")
+        raise ConfigError(f"{folder}/envs: no environment files; start in the project's folder, or name it: --conf-dir")
     problems = []
     for env_file in env_files:
         for task in task_types():

@@ -132,7 +132,9 @@ def read_training_data(
     # The order of the rows decides the fitted model, so it is fixed.
     frame = to_pandas(labelled.select(*columns)).sort_values("booking_id", kind="stable").reset_index(drop=True)
     if frame[list(recipe.inputs)].isna().any(axis=None):
-        raise DataQualityError(f"{tables.full_name(FEATURE_TABLE.name)} has empty feature values")
+        raise DataQualityError(
+            f"{tables.full_name(FEATURE_TABLE.name)} has empty feature values; run feature-table-creation again"
+        )
     train, holdout = _split(frame, recipe.holdout)
     return TrainingData(train, holdout, features_version, labels_version)
 

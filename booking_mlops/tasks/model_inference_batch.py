@@ -150,7 +150,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         if missing:
             raise IncompatibleModel(
                 f"{champion.name} version {champion.number} needs {', '.join(missing)}, which "
-                f"{self.session.tables.full_name(FEATURE_TABLE.name)} version {version} has not; "
+                f"{self.session.tables.full_name(FEATURE_TABLE.name)} version {version} does not have; "
                 "run feature-table-creation of the same release, or roll the model back"
             )
 
