@@ -38,9 +38,7 @@ def read_recorded(config_type: type[ConfigT], text: str, where: str) -> ConfigT:
         raise ConfigError(f"{where}: not JSON: {error}") from error
     version = content.get(VERSION_KEY, 1)
     if version > CONFIG_VERSION:
-        raise ConfigError(
-            f"{where}: recorded by a later release (version {version}; this one reads up to {CONFIG_VERSION}): use that release"
-        )
+        raise ConfigError(f"{where}: recorded by a later release, as version {version}; use that release to read it")
     tree = renamed(content, config_type, where)
     known = {field.name for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     return build(config_type, {key: value for key, value in tree.items() if key in known}, where)
