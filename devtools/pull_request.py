@@ -24,6 +24,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 CATALOG = "staging"
 JOB_LINE = '{% set integration_test = "staging-integration-test" %}'
+WITHOUT = "without DATABRICKS_HOST, or from a fork, a pull request runs on this machine's local_workspace"
 
 
 def schema(number: int) -> str:
@@ -74,7 +75,7 @@ def isolate(number: int) -> None:
 def token() -> None:
     """Get a token and hand it to the steps that follow, or say that the local workspace is used."""
     if not has_credentials(os.environ):
-        print("no credentials for this pull request: it runs on this machine's local_workspace")
+        print(f"no credentials: {WITHOUT}")
         return
     from devtools import databricks_token
 
@@ -93,7 +94,7 @@ def on_workspace(command: list[str]) -> None:
 def remove(number: int) -> None:
     """Delete the job, the schema with its tables and models, and the experiment, each if it exists."""
     if not has_credentials(os.environ):
-        print("nothing to remove: the pull request ran on this machine's local_workspace")
+        print(f"nothing to remove: {WITHOUT}")
         return
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.errors import NotFound
