@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # yes: exactly requirements/dev.lock. no: the newest versions that setup.py's ranges allow.
 LOCKED ?= yes
 # Without isolation: databricks-cli's setup.py needs the setuptools that is installed, and on Python 3.12 a stand-in for imp.
-INSTALL = PYTHONWARNINGS=ignore PYTHONPATH=$(CURDIR)/scripts/python312 $(BIN)/python -m pip install -q --no-build-isolation
+INSTALL = PYTHONWARNINGS=ignore PYTHONPATH=$(CURDIR)/devtools/python312 $(BIN)/python -m pip install -q --no-build-isolation
 BOOKING_LAKE ?= $(CURDIR)/.lake
 export BOOKING_LAKE
 
@@ -35,7 +35,7 @@ test: setup ## Run all tests, with coverage
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 test-unit: setup ## Run the tests that need no Spark: seconds
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(BIN)/python -m pytest tests/unit tests/devtools $(ARGS)
 
 lock: $(LINT)/.ready ## Refresh requirements/dev.lock: the newest versions that setup.py's ranges allow, with their hashes
 	@$(LINT)/bin/uv pip compile -q --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \

@@ -189,9 +189,23 @@ def build(config_type: type[ConfigT], tree: Mapping[str, Any], where: str) -> Co
     """
     check_keys(tree, config_type, where)
     try:
-        return _typed(config_type, tree, "")
+        return _typed(config_type, _with_defaults(config_type, tree), "")
     except (ConfigError, ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _with_defaults(config_type: type, tree: Mapping[str, Any]) -> Tree:
+    """Return `tree` with what it leaves out of a nested section: a section given in part keeps its other defaults."""
+    result = dict(tree)
+    for field in dataclasses.fields(config_type):
+        value = result.get(field.name)
+        if not isinstance(value, dict) or field.default_factory is dataclasses.MISSING:
+            continue
+        default = field.default_factory()
+        # The keys of a model depend on its kind; its class has a default for each.
+        if dataclasses.is_dataclass(default) and not isinstance(default, ModelFamily):
+            result[field.name] = merged(dataclasses.asdict(default), _with_defaults(type(default), value))
+    return result
 
 
 def _typed(config_type: type[ConfigT], tree: Mapping[str, Any], path: str) -> ConfigT:

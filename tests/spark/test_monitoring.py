@@ -107,7 +107,9 @@ def test_the_champion_is_compared_with_what_it_was_trained_on_when_delta_has_for
     client.delete_model_version_tag(featured.model_name, "1", "reference_rows")
     scored = make_task(ModelInferenceBatch, spark, featured, day=3).run()
     assert (scored.written, scored.drift) == (True, ())
-    assert "version 1 is of a release that kept no bookings with it; comparing with the newest" in caplog.text
+    assert (
+        "version 1 is of a release that stored no reference sample; comparing with the newest features" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("how", ["gone", "cut"])
@@ -120,7 +122,7 @@ def test_without_the_bookings_to_compare_with_nothing_is_scored(spark: Any, feat
     else:
         file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(
-        RegistryError, match=r"what version 1 was trained on can.t be read from its run .*: .+drift\.policy=skip"
+        RegistryError, match=r"the reference sample of version 1 can.t be read from its run .*: .+drift\.policy=skip"
     ):
         make_task(ModelInferenceBatch, spark, featured).run()
     assert spark.table(featured.table("predictions")).isEmpty()

@@ -103,7 +103,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         try:
             requests.get(f"{found.behind}/health", timeout=5)
             break
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             assert time.monotonic() < end, (folder / "server.log").read_text()
             time.sleep(0.2)
     threading.Thread(target=found.serve_forever, daemon=True).start()

@@ -258,3 +258,24 @@ def test_permissions_for_all_come_with_those_of_one() -> None:
     assert [grant.permission_level for grant in permissions.on_schema] == ["CAN_READ"]
     assert [grant.permission_level for grant in permissions.on_experiment] == ["CAN_READ"]
     assert [grant.permission_level for grant in permissions.on_model] == ["CAN_READ", "CAN_MANAGE"]
+
+
+@pytest.mark.parametrize(
+    ("task", "setting", "path", "expected"),
+    [
+        ("model-monitor", "drift.levels.warn=0.2", ["drift", "levels"], {"warn": 0.2, "alarm": 0.25}),
+        ("model-monitor", "live.levels.alarm=0.2", ["live", "levels"], {"warn": 0.03, "alarm": 0.2}),
+        ("model-monitor", "quality.alarm=0.2", ["quality"], {"warn": 0.005, "alarm": 0.2}),
+        ("model-train", "costs.missed_cancellation=3", ["costs", "needless_intervention"], 1.0),
+        ("model-inference-batch", "drift.window_days=7", ["drift", "max_rows"], 5000),
+    ],
+)
+def test_a_section_given_in_part_keeps_its_other_defaults(
+    task: str, setting: str, path: list[str], expected: object, booking_mlops: Cli
+) -> None:
+    outcome = booking_mlops("config", "show", task, "--set", setting)
+    assert outcome.code == 0, outcome.err
+    found = yaml.safe_load(outcome.out)
+    for part in path:
+        found = found[part]
+    assert found == expected
