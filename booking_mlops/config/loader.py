@@ -201,9 +201,9 @@ def _with_defaults(config_type: type, tree: Mapping[str, Any]) -> Tree:
         value = result.get(field.name)
         if not isinstance(value, dict) or field.default_factory is dataclasses.MISSING:
             continue
-        default = field.default_factory()
+        default: Any = field.default_factory()
         # The keys of a model depend on its kind; its class has a default for each.
-        if dataclasses.is_dataclass(default) and not isinstance(default, ModelFamily):
+        if dataclasses.is_dataclass(default) and not isinstance(default, (ModelFamily, type)):
             result[field.name] = merged(dataclasses.asdict(default), _with_defaults(type(default), value))
     return result
 

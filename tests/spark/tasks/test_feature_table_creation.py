@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from booking_mlops.core.bookings.features import DEFAULT_FEATURES, FEATURE_NAMES
+from booking_mlops.core.bookings.features import DEFAULT_FEATURES, FEATURE_NAMES, FEATURES
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
+from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Cli, Environment, write_environment
-from tests.spark.conftest import Trained, make_task
+from tests.spark.conftest import FORTY, Trained, make_task, registry_of
+
+KEY_FEATURES = [feature.name for feature in FEATURES if feature.in_key]
 
 
 def test_the_features_hold_no_label_and_say_when_they_were_known(spark: Any, trained: Trained) -> None:
@@ -29,9 +32,9 @@ def test_labels_are_the_status_of_the_booking(spark: Any, trained: Trained) -> N
 
 def test_twins_share_a_feature_key_and_others_do_not(spark: Any, trained: Trained) -> None:
     table = spark.table(trained.environment.table("features"))
-    distinct = table.select(*DEFAULT_FEATURES).distinct().count()
+    distinct = table.select(*KEY_FEATURES).distinct().count()
     assert table.select("feature_key").distinct().count() == distinct
-    assert table.select("feature_key", *DEFAULT_FEATURES).distinct().count() == distinct
+    assert table.select("feature_key", *KEY_FEATURES).distinct().count() == distinct
 
 
 def test_changed_bookings_change_the_features_and_nothing_else_writes(spark: Any, featured: Environment) -> None:
@@ -59,7 +62,7 @@ def test_sampling_keeps_twins_together_and_the_same_rows_in_both_tables(spark: A
     features, labels = spark.table(featured.table("features")), spark.table(featured.table("labels"))
     assert features.join(labels, "booking_id").count() == result.rows == labels.count()
     bookings = spark.table(featured.table("bookings")).selectExpr(
-        "booking_id", f"xxhash64({', '.join(DEFAULT_FEATURES)}) AS feature_key"
+        "booking_id", f"xxhash64({', '.join(KEY_FEATURES)}) AS feature_key"
     )
     split = bookings.join(features.select("feature_key").distinct(), "feature_key", "left_semi")
     assert split.count() == result.rows
@@ -81,3 +84,23 @@ def test_an_empty_feature_table_is_an_error(
     assert outcome.code == 1
     assert "is empty" in outcome.err
     assert write_environment(tmp_path).schema != featured.schema
+
+
+def test_derived_features_are_what_they_say_and_can_be_trained_on(spark: Any, featured: Environment) -> None:
+    table = spark.table(featured.table("features"))
+    meaning = {
+        "total_nights": "number_of_weekend_nights + number_of_week_nights",
+        "guests": "number_of_adults + number_of_children",
+        "price_per_guest": "average_price / greatest(number_of_adults + number_of_children, 1)",
+        "stay_price": "average_price * (number_of_weekend_nights + number_of_week_nights)",
+        "arrival_month": "CAST(date_format(arrival_date, 'M') AS INT)",
+        "booked_weekday": "pmod(datediff(booked_on, DATE'2018-01-01'), 7) + 1",
+        "arrival_weekday": "pmod(datediff(arrival_date, DATE'2018-01-01'), 7) + 1",
+    }
+    for name, sql in meaning.items():
+        assert table.where(f"abs({name} - ({sql})) > 1e-9 OR {name} IS NULL").isEmpty(), name
+    derived = [feature.name for feature in FEATURES if not feature.default]
+    assert derived
+    result = make_task(ModelTrain, spark, featured, *FORTY, f"add_features=[{', '.join(derived)}]").run()
+    schema = registry_of(featured).input_schema(registry_of(featured).version(result.version))
+    assert list(schema) == [*DEFAULT_FEATURES, *derived]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from booking_mlops.core.bookings.features import DEFAULT_FEATURES, FEATURES
+from booking_mlops.core.bookings.features import DEFAULT_FEATURES
 from booking_mlops.core.model.families import family_kinds
 from booking_mlops.core.model.scoring import as_model_input
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
@@ -67,23 +67,3 @@ def test_a_challenger_of_another_family_is_compared_with_the_champion(
     outcome = booking_mlops("model", "compare", "2", "1", "--env-file", featured.file)
     assert outcome.code == 0, outcome.err
     assert f"{second.metrics.roc_auc:.4f}" in outcome.out
-
-
-def test_derived_features_are_what_they_say_and_can_be_trained_on(spark: Any, featured: Environment) -> None:
-    table = spark.table(featured.table("features"))
-    wrong = {
-        "total_nights": "number_of_weekend_nights + number_of_week_nights",
-        "guests": "number_of_adults + number_of_children",
-        "price_per_guest": "average_price / greatest(number_of_adults + number_of_children, 1)",
-        "stay_price": "average_price * (number_of_weekend_nights + number_of_week_nights)",
-        "arrival_month": "CAST(date_format(arrival_date, 'M') AS INT)",
-        "booked_weekday": "pmod(datediff(booked_on, DATE'2018-01-01'), 7) + 1",
-        "arrival_weekday": "pmod(datediff(arrival_date, DATE'2018-01-01'), 7) + 1",
-    }
-    for name, sql in wrong.items():
-        assert table.where(f"abs({name} - ({sql})) > 1e-9 OR {name} IS NULL").isEmpty(), name
-    derived = [feature.name for feature in FEATURES if not feature.default]
-    assert derived
-    result = make_task(ModelTrain, spark, featured, *FORTY, f"add_features=[{', '.join(derived)}]").run()
-    schema = registry_of(featured).input_schema(registry_of(featured).version(result.version))
-    assert list(schema) == [*DEFAULT_FEATURES, *derived]

@@ -17,7 +17,7 @@ from booking_mlops.tasks.model_rollback import ModelRollback, ModelRollbackResul
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import ROOT, Cli, Environment
 from tests.spark.conftest import Trained, copy_features, make_task, registry_of
-from tests.spark.test_train_and_score import WEAK, champion_of, decisions
+from tests.spark.tasks.test_model_train import WEAK, champion_of, decisions
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Environment
 from tests.spark.conftest import Trained, broken, copy_features, make_task, registry_of
-from tests.spark.test_train_and_score import QUICK
+from tests.spark.tasks.test_model_train import QUICK
 
 
 def test_every_promise_holds_after_the_pipeline(spark: Any, trained: Trained) -> None:

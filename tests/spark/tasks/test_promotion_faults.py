@@ -12,7 +12,7 @@ from booking_mlops.services.comparison import compare_scores, resampled_metrics,
 from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Environment
 from tests.spark.conftest import FORTY, Trained, broken, make_task, training_data
-from tests.spark.test_train_and_score import champion_of
+from tests.spark.tasks.test_model_train import champion_of
 
 
 def leak(noise: int) -> str:
