@@ -7,8 +7,11 @@ logging, exit codes, the order of the pipeline, and how a process starts quickly
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +22,6 @@ from booking_mlops.config.loader import load, load_environment, parse_setting
 from booking_mlops.errors import BookingMlopsError, ConfigError
 from booking_mlops.io.machine import Machine
 from booking_mlops.session import Clock, Session, utc_now
-from booking_mlops.startup import import_in_background, spare_garbage_collection
 from booking_mlops.tasks import task_keys, task_type
 from booking_mlops.tasks.task import Task
 
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 PIPELINE = ("setup_data", "feature_table_creation", "model_train", "model_inference_batch")
 """The tasks of `booking-mlops run`, in order."""
 SOURCE_TASK = "setup_data"
+SLOW_IMPORTS = (
+    *("sklearn.compose", "sklearn.ensemble", "sklearn.inspection", "sklearn.metrics"),
+    *("mlflow.sklearn", "mlflow.models", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+)
+"""Modules that later tasks of the pipeline need and that take seconds to import."""
 AnyTask = Task[Any, Any]
 
 
@@ -152,7 +160,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     with _progress(len(types)) as bar, logging_redirect_tqdm():
         # Spark keeps both cores busy while it starts; the first task leaves one idle.
         _ = session.spark
-        import_in_background()
+        _import_in_background()
         for task, config in zip(types, configs, strict=True):
             bar.set_description_str(task.name)
             start = time.monotonic()
@@ -162,6 +170,18 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     print("\n".join(lines))
     print("\nwhere to look")
     print(format_summary(_where_to_look(session)))
+
+
+def _import_in_background() -> None:
+    """Import what later tasks need in a thread, while the first task runs: docs/adr/0010-start-up.md has figures."""
+
+    def load() -> None:
+        for name in SLOW_IMPORTS:
+            # A module that can't be imported fails in the task that needs it.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+
+    threading.Thread(target=load, daemon=True).start()
 
 
 def _settings_by_task(arguments: argparse.Namespace) -> dict[str, list[str]]:
@@ -216,7 +236,6 @@ def exit_unless_done(action: Callable[[], object], *, verbose: bool = False) -> 
 def exit_code_of(action: Callable[[], object], *, verbose: bool = False) -> int:
     """Run `action` and return its exit code; an expected failure becomes one line on stderr and code 1."""
     start_logging(verbose)
-    spare_garbage_collection()
     try:
         action()
     except BookingMlopsError as error:

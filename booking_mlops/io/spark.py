@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from booking_mlops.io.class_archive import archive_options
 from booking_mlops.io.machine import Machine, delta_jars, find_java, shared_folder
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
@@ -116,8 +114,8 @@ def spark_session(
     except ImportError:
         raise RuntimeSetupError("pyspark is not installed: pip install 'booking_mlops[local]'") from None
 
-    # pyspark needs it as soon as pandas comes in. Where setuptools stands in for it, setuptools is imported under the
-    # interpreter's own import lock, and waits for ever for a module that another thread is importing: so before any.
+    # Imported before any thread: pyspark needs it, and setuptools' stand-in for it can deadlock with a thread that
+    # imports something else.
     with suppress(ImportError):
         importlib.import_module("distutils.version")
     settings = {key: _as_text(value) for key, value in conf.items()}
@@ -170,21 +168,6 @@ def _start_local(
             return start(())
     except Exception as error:
         raise RuntimeSetupError(f"Spark does not start: {str(error).splitlines()[0]}") from error
-
-
-def start_workers(session: SparkSession, modules: Sequence[str]) -> None:
-    """Have Spark start a Python worker for each core, with `modules` imported: the next job finds them ready."""
-
-    def load(batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
-        # Importing makes little garbage, and looking for it takes a tenth of the time.
-        gc.disable()
-        for module in modules:
-            importlib.import_module(module)
-        gc.enable()
-        yield from batches
-
-    cores = session.sparkContext.defaultParallelism
-    session.range(0, cores, 1, cores).mapInArrow(load, "id BIGINT").write.format("noop").mode("overwrite").save()
 
 
 def register_tables(session: SparkSession, machine: Machine) -> None:

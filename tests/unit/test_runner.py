@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from booking_mlops import entrypoints, runner, startup
+from booking_mlops import entrypoints, runner
 
 
 def test_an_interruption_is_not_a_traceback() -> None:
@@ -24,8 +24,8 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 def test_what_is_imported_in_the_background_exists() -> None:
     # A module that can't be imported is passed over: the task that needs it is to fail.
-    assert startup._SLOW_IMPORTS
-    for name in startup._SLOW_IMPORTS:
+    assert runner.SLOW_IMPORTS
+    for name in runner.SLOW_IMPORTS:
         assert importlib.util.find_spec(name), name
 
 
