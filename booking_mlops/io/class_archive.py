@@ -36,7 +36,9 @@ def archive_options(folder: Path, java: Java, libraries: Sequence[str], *, write
     """
     if java.major < _OLDEST_JAVA:
         return ()
-    stem = f"classes-{hashlib.sha256(repr((java.version, *libraries)).encode()).hexdigest()[:12]}"
+    # Java ignores an archive when the libraries have moved, so their place is part of the name.
+    made_for = (java.version, str(folder.resolve()), *libraries)
+    stem = f"classes-{hashlib.sha256(repr(made_for).encode()).hexdigest()[:12]}"
     try:
         parts = sorted(folder.glob(f"{stem}.*.part"))
         archive = _kept(folder, stem)

@@ -24,29 +24,21 @@ log = logging.getLogger(__name__)
 
 
 SMALL = 16 * 2**20
-"""Bytes of input below which a laptop's Spark interprets its queries instead of compiling them.
+"""Bytes of input below which a laptop's Spark is set up for queries that are over soon.
 
 Measured on two cores: with 180,000 bookings in a CSV of 16 MB the whole run takes as long either way.
 """
 
-# A query over a small table runs once: it is over before generated code, the work of Java's second compiler and a
-# second look at the plan have paid for themselves.
+# A query over a small table runs once and ends before generated code and a second look at the plan pay off. What each
+# of these settings saves is in docs/adr/0010-start-up.md.
 _INTERPRETED = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
-    # Otherwise a file of up to 4 MB is one core's alone.
+    # Otherwise one core reads a file of up to 4 MB alone.
     "spark.sql.files.openCostInBytes": "0",
 }
 _FIRST_COMPILER_ONLY = ("-XX:TieredStopAtLevel=1",)
-# Ten times the defaults: most of what a start compiles never pays it back, and the loops over a large table get there
-# all the same.
-_SECOND_COMPILER_LATER = (
-    "-XX:Tier4InvocationThreshold=50000",
-    "-XX:Tier4MinInvocationThreshold=6000",
-    "-XX:Tier4CompileThreshold=150000",
-    "-XX:Tier4BackEdgeThreshold=400000",
-)
 
 
 def _local_conf(machine: Machine, jars: list[Path], small: bool, archive: Sequence[str]) -> dict[str, str]:
@@ -54,10 +46,7 @@ def _local_conf(machine: Machine, jars: list[Path], small: bool, archive: Sequen
     log4j = Path(__file__).with_name("log4j2.properties")
     java = (
         f"-Dlog4j2.configurationFile={log4j.as_uri()}",
-        "-XX:+UseParallelGC",
-        # Spark's and Delta's classes: four full collections on the way there otherwise.
-        "-XX:MetaspaceSize=256m",
-        *(_FIRST_COMPILER_ONLY if small else _SECOND_COMPILER_LATER),
+        *(_FIRST_COMPILER_ONLY if small else ()),
         *archive,
     )
     return {

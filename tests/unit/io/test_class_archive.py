@@ -38,6 +38,9 @@ def test_java_keeps_its_classes_once_and_starts_with_them_from_then_on(tmp_path:
     assert Path(archive).read_bytes().endswith(b"classes")
     assert class_files(folder) == [".jsa"]
     assert "ArchiveClassesAtExit" in options("3.6")
+    moved = folder.rename(tmp_path / "moved")
+    assert "ArchiveClassesAtExit" in " ".join(archive_options(moved, JAVA, ("3.5",), write=True, now=NOW))
+    moved.rename(folder)
     assert "ArchiveClassesAtExit" in options(java=Java("java", None, 17, "17.0.16, sharing"))
 
 
