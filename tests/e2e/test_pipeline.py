@@ -287,7 +287,7 @@ import json, os, sys
 sys.prefix = sys.argv[1]
 from booking_mlops.io.machine import this_machine
 from booking_mlops.io.spark import spark_session
-session = spark_session(this_machine(os.environ), json.loads(sys.argv[2]), os.environ, lambda: 0, keep_classes=True)
+session = spark_session(this_machine(os.environ), json.loads(sys.argv[2]), os.environ, lambda: 0, archive_classes=True)
 java = session.sparkContext._gateway.proc.pid
 print(session.range(1000).count(), "/classes-" in open(f"/proc/{java}/maps").read())
 """
