@@ -120,7 +120,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         threshold = float(registry.metadata(champion).get("threshold", 0.5))
         scoring = _Scoring(champion, names, threshold, version, self.session.clock().astimezone(timezone.utc))
         expected = features.count()
-        written = not tables.exists(PREDICTIONS.name) or tables.fingerprint(PREDICTIONS.name) != scoring.fingerprint
+        written = tables.fingerprint(PREDICTIONS.name) != scoring.fingerprint
         drift: tuple[Finding, ...] = ()
         counted: Mapping[str, Any] | None = None
         if written:
