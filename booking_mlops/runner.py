@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -279,6 +280,8 @@ def start_logging(verbose: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("booking_mlops").setLevel(logging.DEBUG if verbose else logging.INFO)
+    # MLflow would set its own levels and handlers when it is imported.
+    os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
     for name in ("py4j", "mlflow", "alembic", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

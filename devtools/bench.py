@@ -97,17 +97,20 @@ def train(_: Given) -> dict[str, float]:
 
 def plain_session() -> Any:
     """Return a Spark session set up as Delta's own guide says, otherwise with its defaults."""
+    import pyspark
     from pyspark.sql import SparkSession
 
-    from booking_mlops.io.machine import delta_jars, find_java, this_machine
+    from booking_mlops.io.delta_libraries import delta_jars
+    from booking_mlops.io.java import find_java
+    from booking_mlops.io.machine import shared_folder, this_machine
 
-    java = find_java(os.environ)
+    java = find_java(os.environ, pyspark.__version__, shared_folder())
     if java.home:
         os.environ["JAVA_HOME"] = java.home
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[*]")
     for key, value in {
-        "spark.driver.extraClassPath": os.pathsep.join(map(str, delta_jars(os.environ))),
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, delta_jars(os.environ, java))),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.warehouse.dir": str(this_machine(os.environ).warehouse),

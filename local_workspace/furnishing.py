@@ -25,7 +25,7 @@ def _cluster(environment: str) -> Document:
         "cluster_id": f"1123-000000-{environment}",
         "cluster_name": "booking-mlops",
         "state": "TERMINATED",
-        "spark_version": "15.4.x-cpu-ml-scala2.12",
+        "spark_version": "18.x-cpu-ml-scala2.13",
         "cluster_source": "UI",
         "num_workers": 0,
         "creator_user_name": OWNER,

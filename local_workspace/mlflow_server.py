@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from local_workspace.errors import UserError
+
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _PATHS = (
@@ -28,6 +30,9 @@ def serves(path: str) -> bool:
 
 def mlflow_app(root: Path) -> WsgiApp:
     """Return MLflow's server as a WSGI application, with its database and artifacts below `root`."""
+    # MLflow 3 answers requests for these hosts only, and reads the variable when it is imported. The workspace has
+    # checked host and token before a request comes here.
+    os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"
     from mlflow import server
 
     database = f"sqlite:///{root / 'mlflow.db'}"
@@ -37,7 +42,7 @@ def mlflow_app(root: Path) -> WsgiApp:
     os.environ[server.ARTIFACTS_DESTINATION_ENV_VAR] = (root / "mlartifacts").as_uri()
     os.environ[server.SERVE_ARTIFACTS_ENV_VAR] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    _create_tables()
+    _create_tables(database)
     wsgi_app: WsgiApp = server.app.wsgi_app
     return wsgi_app
 
@@ -60,17 +65,26 @@ def has_registered_model(name: str) -> bool:
     return True
 
 
-def _create_tables() -> None:
+def _create_tables(database: str) -> None:
     """Create the database's tables now: the first two requests, made at once, would both try to.
 
     The migrations that do so replace the handlers of the root logger and write to stderr; both is undone.
+
+    Raises: UserError when an earlier MLflow has made the database.
     """
+    from mlflow.exceptions import MlflowException
     from mlflow.server import handlers
 
     root_logger = logging.getLogger()
     log_handlers, level = root_logger.handlers[:], root_logger.level
-    with contextlib.redirect_stderr(io.StringIO()):
-        handlers._get_tracking_store()
-        handlers._get_model_registry_store()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            handlers._get_tracking_store()
+            handlers._get_model_registry_store()
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow can't use {database.removeprefix('sqlite:///')}: {str(error).splitlines()[0]}; upgrade it with "
+            f"mlflow db upgrade {database}, or start with another --root"
+        ) from error
     root_logger.handlers[:] = log_handlers
     root_logger.setLevel(level)

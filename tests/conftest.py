@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from booking_mlops.core.bookings import synthetic_data
 from booking_mlops.core.bookings.schema import CSV_HEADER
 from booking_mlops.io.machine import this_machine
 from booking_mlops.io.spark import spark_session
+from tests.connect_server import connect_server
 
 # The first draw of a strategy is slow on a busy machine, which says nothing about the code under test.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -27,6 +29,10 @@ hypothesis.settings.load_profile("suite")
 
 ROOT = Path(__file__).resolve().parent.parent
 _number = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--connect", action="store_true", help="run the Spark tests on a Spark Connect session")
 
 
 # Before xdist, which reads the group.
@@ -54,10 +60,14 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def spark(lake: Path) -> Iterator[Any]:
-    session = spark_session(this_machine(os.environ), {}, os.environ, lambda: 0)
-    yield session
-    session.stop()
+def spark(lake: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    with ExitStack() as stack:
+        if request.config.getoption("--connect"):
+            address = stack.enter_context(connect_server(lake, lake / "connect.log"))
+            stack.enter_context(pytest.MonkeyPatch.context()).setenv("SPARK_REMOTE", address)
+        session = spark_session(this_machine(os.environ), {}, os.environ, lambda: 0)
+        yield session
+        session.stop()
 
 
 @pytest.fixture(autouse=True)

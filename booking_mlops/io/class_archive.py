@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from booking_mlops.io.machine import Java
+from booking_mlops.io.java import Java
 
 log = logging.getLogger(__name__)
 

@@ -6,27 +6,32 @@ aliases and no stages, every other server has both.
 
 from __future__ import annotations
 
-import io
-import logging
+import math
 import os
-import re
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.errors import NoChampion, RegistryError
 from booking_mlops.io.machine import Machine
+from booking_mlops.io.mlflow_calls import (
+    explained,
+    own_environment,
+    own_logging,
+    quiet,
+    without_secrets,
+    without_stray_folder,
+)
+from booking_mlops.io.mlflow_database import open_database
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.data.dataset import Dataset
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
-
-log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -52,17 +57,21 @@ class Version:
         return f"models:/{self.name}/{self.number}"
 
 
-@contextmanager
-def _explained(doing: str) -> Iterator[None]:
-    """Turn MLflow's and the network's errors into one line that says what was being done."""
-    import requests
-    from mlflow.exceptions import MlflowException
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model that a run has logged: where MLflow finds it, and its id, which it has from MLflow 3 on."""
 
-    try:
-        yield
-    except (MlflowException, requests.RequestException, OSError) as error:
-        text = [_without_secrets(line) for line in str(error).strip().splitlines()]
-        raise RegistryError(f"{doing}: {text[0][:500] if text else type(error).__name__}") from error
+    uri: str
+    run_id: str
+    model_id: str | None
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """A Delta table, by its full name, as it was at a version."""
+
+    table: str
+    version: int
 
 
 class Registry:
@@ -107,15 +116,17 @@ class Registry:
 
             if self.tracking_uri == self._machine.tracking_uri:
                 self._machine.lake.mkdir(parents=True, exist_ok=True)
-            with _own_environment():
+            with own_environment():
                 mlflow.set_tracking_uri(self.tracking_uri)
                 mlflow.set_registry_uri(self.registry_uri)
             with (
-                _explained(f"tracking server {_without_secrets(self.tracking_uri)}"),
-                _own_logging(),
-                _without_stray_folder(),
+                explained(f"tracking server {without_secrets(self.tracking_uri)}"),
+                own_logging(),
+                without_stray_folder(),
             ):
-                self._client = mlflow.MlflowClient(self.tracking_uri, self.registry_uri)
+                self._client = open_database(
+                    self.tracking_uri, lambda: mlflow.MlflowClient(self.tracking_uri, self.registry_uri)
+                )
         return self._client
 
     def experiment_id(self) -> str:
@@ -123,7 +134,7 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         client = self.client()
-        with _explained(f"experiment {self.experiment}"):
+        with explained(f"experiment {self.experiment}"):
             found = client.get_experiment_by_name(self.experiment)
             if found is None:
                 local = self.tracking_uri == self._machine.tracking_uri
@@ -143,41 +154,60 @@ class Registry:
         import mlflow
 
         experiment_id = self.experiment_id()
-        with _explained(f"starting a run of experiment {self.experiment}"):
+        with explained(f"starting a run of experiment {self.experiment}"):
             started = mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=dict(tags))
         try:
             yield started.info.run_id
         except BaseException:
             # The error that stopped the run matters more than a server that can't be told of it.
-            with suppress(RegistryError), _explained("ending the run"):
+            with suppress(RegistryError), explained("ending the run"):
                 mlflow.end_run("FAILED")
             raise
-        with _explained(f"ending run {started.info.run_id}"):
+        with explained(f"ending run {started.info.run_id}"):
             mlflow.end_run()
 
-    def log_metrics(self, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
-        """Log metrics and parameters to the active run; metrics that are not finite numbers are left out."""
-        import math
+    def log_metrics(
+        self,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        *,
+        model: LoggedModel | None = None,
+        data: TableVersion | None = None,
+    ) -> None:
+        """Log metrics and parameters to the active run; metrics that are not finite numbers are left out.
 
+        From MLflow 3 on the metrics are linked to the logged `model` and to the `data` it was measured on.
+        """
         import mlflow
 
-        with _explained("logging to the run"):
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        links = {"model_id": model.model_id, "dataset": data and _dataset(data)} if model and model.model_id else {}
+        with explained("logging to the run"):
             mlflow.log_params(dict(params))
-            mlflow.log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)})
+            mlflow.log_metrics(finite, **links)
+
+    def log_input(self, data: TableVersion, context: str) -> None:
+        """Log to the active run that it read a table; `context` says for what, such as "training"."""
+        import mlflow
+
+        with explained("logging the run's data"), quiet():
+            mlflow.log_input(_dataset(data), context=context)
 
     def log_files(self, files: Mapping[str, str | bytes]) -> None:
         """Log artifacts, path to content, to the active run."""
         import mlflow
 
-        with tempfile.TemporaryDirectory() as folder, _explained("logging artifacts to the run"):
+        with tempfile.TemporaryDirectory() as folder, explained("logging artifacts to the run"):
             for name, content in files.items():
                 target = Path(folder) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content.encode() if isinstance(content, str) else content)
             mlflow.log_artifacts(folder)
 
-    def log_model(self, model: Any, example: pd.DataFrame, probabilities: Any, metadata: Mapping[str, Any]) -> None:
-        """Log the fitted pipeline as the active run's artifact `model`, with signature and input example.
+    def log_model(
+        self, model: Any, example: pd.DataFrame, probabilities: Any, metadata: Mapping[str, Any]
+    ) -> LoggedModel:
+        """Log the fitted pipeline as the active run's model, with signature and input example.
 
         Its pyfunc flavour answers with probabilities: a column for each class.
         """
@@ -191,8 +221,8 @@ class Registry:
             f"{module.__name__.replace('sklearn', 'scikit-learn')}=={module.__version__}"
             for module in (sklearn, pandas, numpy)
         ]
-        with _explained("logging the model"), _quiet():
-            mlflow.sklearn.log_model(
+        with explained("logging the model"), quiet():
+            info = mlflow.sklearn.log_model(
                 model,
                 artifact_path="model",
                 signature=infer_signature(example, probabilities),
@@ -200,14 +230,17 @@ class Registry:
                 pip_requirements=requirements,
                 pyfunc_predict_fn="predict_proba",
                 metadata=dict(metadata),
+                # MLflow 3.17 would take another format, which refuses classes that it does not know.
+                serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_CLOUDPICKLE,
             )
+        return LoggedModel(info.model_uri, info.run_id, getattr(info, "model_id", None))
 
-    def register(self, run_id: str, tags: Mapping[str, str]) -> Version:
-        """Register the run's artifact `model` as a new version, aliased `challenger` where there are aliases."""
+    def register(self, logged: LoggedModel, tags: Mapping[str, str]) -> Version:
+        """Register a logged model as a new version, aliased `challenger` where there are aliases."""
         import mlflow
 
-        with _explained(f"registering {self.model_name}"), _quiet():
-            made = mlflow.register_model(f"runs:/{run_id}/model", self.model_name, tags=dict(tags))
+        with explained(f"registering {self.model_name}"), quiet():
+            made = mlflow.register_model(logged.uri, self.model_name, tags=dict(tags))
             if self.has_aliases:
                 self.client().set_registered_model_alias(self.model_name, CHALLENGER, made.version)
         return _version(made)
@@ -218,7 +251,7 @@ class Registry:
         Raises: RegistryError when it does not exist.
         """
         client = self.client()
-        with _explained(f"{self.model_name} version {number}"):
+        with explained(f"{self.model_name} version {number}"):
             return _version(client.get_model_version(self.model_name, str(number)))
 
     def versions(self) -> list[Version]:
@@ -226,7 +259,7 @@ class Registry:
         client = self.client()
         found: list[Version] = []
         token = None
-        with _explained(f"versions of {self.model_name}"):
+        with explained(f"versions of {self.model_name}"):
             while True:
                 page = client.search_model_versions(f"name = '{self.model_name}'", page_token=token)
                 found.extend(_version(item) for item in page)
@@ -239,11 +272,11 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         client = self.client()
-        with _explained(f"champion of {self.model_name}"):
+        with explained(f"champion of {self.model_name}"):
             try:
                 if self.has_aliases:
                     return _version(client.get_model_version_by_alias(self.model_name, CHAMPION))
-                with _quiet():
+                with quiet():
                     staged = client.get_latest_versions(self.model_name, stages=[PRODUCTION])
             except MlflowException as error:
                 # A server answers INVALID_PARAMETER_VALUE for an alias that is not set.
@@ -270,7 +303,7 @@ class Registry:
         Doing it twice changes nothing. The alias moves last: readers that know aliases follow it.
         """
         client = self.client()
-        with _explained(f"promoting {self.model_name} version {number}"), _quiet():
+        with explained(f"promoting {self.model_name} version {number}"), quiet():
             if self.has_stages:
                 current = client.get_model_version(self.model_name, str(number)).current_stage
                 if current != PRODUCTION:
@@ -283,13 +316,13 @@ class Registry:
     def metric(self, run_id: str, name: str) -> float:
         """Return a metric of a run; NaN when the run has none of that name."""
         client = self.client()
-        with _explained(f"run {run_id}"):
+        with explained(f"run {run_id}"):
             return float(client.get_run(run_id).data.metrics.get(name, float("nan")))
 
     def params(self, run_id: str) -> dict[str, str]:
         """Return the parameters of a run, name to text."""
         client = self.client()
-        with _explained(f"run {run_id}"):
+        with explained(f"run {run_id}"):
             return dict(client.get_run(run_id).data.params)
 
     def read_file(self, run_id: str, name: str) -> str:
@@ -298,16 +331,21 @@ class Registry:
 
     def read_bytes(self, run_id: str, name: str) -> bytes:
         """Return an artifact of a run."""
+        import mlflow
+
         client = self.client()
-        with tempfile.TemporaryDirectory() as folder, _explained(f"{name} of run {run_id}"), _quiet():
-            return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
+        with tempfile.TemporaryDirectory() as folder, explained(f"{name} of run {run_id}"), quiet():
+            # By its own address: asked for by run and name, MLflow 3 answers nothing instead of raising an error.
+            address = f"{client.get_run(run_id).info.artifact_uri}/{name}"
+            file = mlflow.artifacts.download_artifacts(address, dst_path=folder, tracking_uri=self.tracking_uri)
+            return Path(file).read_bytes()
 
     def load(self, version: Version) -> Any:
         """Load the version's scikit-learn pipeline."""
         import mlflow
 
         self.client()
-        with _explained(f"loading {version.uri}"), _quiet():
+        with explained(f"loading {version.uri}"), quiet():
             return mlflow.sklearn.load_model(version.uri)
 
     def input_schema(self, version: Version) -> dict[str, str]:
@@ -323,7 +361,7 @@ class Registry:
             from mlflow.models import get_model_info
 
             self.client()
-            with _explained(f"reading the signature of {version.uri}"), _quiet():
+            with explained(f"reading the signature of {version.uri}"), quiet():
                 info = get_model_info(version.uri)
             inputs = info.signature.inputs.to_dict() if info.signature else []
             schema = {column["name"]: str(column["type"]) for column in inputs}
@@ -335,61 +373,10 @@ def _version(found: ModelVersion) -> Version:
     return Version(found.name, int(found.version), str(found.run_id), dict(found.tags or {}))
 
 
-def _without_secrets(text: str) -> str:
-    """Return the text without the user and password that its URIs may carry."""
-    return re.sub(r"://[^/\s@]+@", "://", text)
+def _dataset(data: TableVersion) -> Dataset:
+    from mlflow.data.delta_dataset_source import DeltaDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
 
-
-@contextmanager
-def _own_environment() -> Iterator[None]:
-    """Restore the operator's variables afterwards: MLflow overwrites them with its own settings."""
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
-    before = {name: os.environ.get(name) for name in names}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _own_logging() -> Iterator[None]:
-    """Restore the program's logging afterwards: creating MLflow's database replaces it by Alembic's."""
-    root, database = logging.getLogger(), logging.getLogger("alembic")
-    before = root.handlers[:], root.level
-    try:
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        root.handlers[:], level = before
-        root.setLevel(level)
-        database.handlers.clear()
-        database.setLevel(logging.ERROR)
-
-
-@contextmanager
-def _without_stray_folder() -> Iterator[None]:
-    """Remove the empty folder that MLflow creates in the working directory, wherever artifacts really go."""
-    folder = Path("mlruns")
-    own = folder.exists()
-    yield
-    if not own:
-        with suppress(OSError):
-            folder.rmdir()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence MLflow's advice on stages, integers and pickles, and what it prints while it registers."""
-    logger = logging.getLogger("mlflow")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
+    # From the name and version only: MLflow's own way to make it reads the table with Spark.
+    source = DeltaDatasetSource(delta_table_name=data.table, delta_table_version=data.version)
+    return MetaDataset(source, name=data.table)

@@ -10,17 +10,19 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from booking_mlops.errors import RuntimeSetupError
 from booking_mlops.io.class_archive import archive_options
-from booking_mlops.io.machine import Machine, delta_jars, find_java, shared_folder
+from booking_mlops.io.delta_libraries import delta_jars
+from booking_mlops.io.java import find_java
+from booking_mlops.io.machine import Machine, shared_folder
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ def spark_session(
 ) -> SparkSession:
     """Return the Spark session: the cluster's, or on a laptop the running one or a new one.
 
+    SPARK_REMOTE is the address of a Spark Connect server to use on a laptop; tables are where that server keeps them.
     `conf` are further Spark settings; on a cluster only those that can change at run time take effect.
     `input_bytes` is asked when a local session has to be started: below `SMALL` it is set up for that. With
     `archive_classes` Java, when the program ends, keeps what it has loaded, unless that was done before.
@@ -108,22 +111,56 @@ def spark_session(
     except ImportError:
         raise RuntimeSetupError("pyspark is not installed: pip install 'booking_mlops[local]'") from None
 
-    # Imported before any thread: pyspark needs it, and setuptools' stand-in for it can deadlock with a thread that
+    # Imported before any thread: pyspark 3 needs it, and setuptools' stand-in for it can deadlock with a thread that
     # imports something else.
     with suppress(ImportError):
         importlib.import_module("distutils.version")
     settings = {key: _as_text(value) for key, value in conf.items()}
-    if machine.on_cluster:
+    if machine.on_cluster or environ.get("SPARK_REMOTE"):
         session = SparkSession.builder.getOrCreate()
     else:
         running = SparkSession.getActiveSession()
         session = running or _start_local(machine, settings, environ, input_bytes() < SMALL, archive_classes)
     for key, value in {**_SESSION_CONF, **settings}.items():
-        if session.conf.isModifiable(key) or key in _SESSION_CONF:
-            session.conf.set(key, value)
+        set_at_run_time(session, key, value)
     if not machine.on_cluster:
         register_tables(session, machine)
     return session
+
+
+def set_at_run_time(session: SparkSession, key: str, value: str) -> None:
+    """Set a Spark setting of a session that is running, when it is one that can be set then.
+
+    Serverless compute allows only a few, and none of the others changes what is computed.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        if session.conf.isModifiable(key):
+            session.conf.set(key, value)
+    except PySparkException as error:
+        log.debug("%s can't be set here: %s", key, error)
+
+
+def is_connect(session: SparkSession) -> bool:
+    """Say whether the session is Spark Connect's: standard access mode, serverless compute, Databricks Connect."""
+    return type(session).__module__.startswith("pyspark.sql.connect")
+
+
+@contextmanager
+def computed_once(rows: DataFrame, machine: Machine) -> Iterator[DataFrame]:
+    """Yield the rows, kept while the block lasts, so that each use does not compute them again.
+
+    Serverless compute keeps nothing: there each use does.
+    """
+    if machine.serverless:
+        yield rows
+        return
+    rows.persist()
+    try:
+        yield rows
+    finally:
+        rows.unpersist()
 
 
 def _as_text(value: str | bool | int | float) -> str:
@@ -136,13 +173,13 @@ def _start_local(
     import pyspark
     from pyspark.sql import SparkSession
 
-    java = find_java(environ)
+    java = find_java(environ, pyspark.__version__, shared_folder())
     if java.home:
         os.environ["JAVA_HOME"] = java.home
     # Spark's launcher looks at the variable before the setting, and would take the system's Python.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName("booking_mlops")
-    jars = delta_jars(environ)
+    jars = delta_jars(environ, java)
     libraries = (pyspark.__version__, *(jar.name for jar in jars))
     archive = archive_options(shared_folder(), java, libraries, write=archive_classes, now=time.time())
     machine.warehouse.mkdir(parents=True, exist_ok=True)
@@ -175,7 +212,7 @@ def start_workers(session: SparkSession, modules: Sequence[str]) -> None:
         gc.enable()
         yield from batches
 
-    cores = session.sparkContext.defaultParallelism
+    cores = os.cpu_count() or 2
     session.range(0, cores, 1, cores).mapInArrow(load, "id BIGINT").write.format("noop").mode("overwrite").save()
 
 

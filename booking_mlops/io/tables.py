@@ -25,9 +25,13 @@ INDEXED_COLUMNS = "delta.dataSkippingNumIndexedCols"
 
 def spark_errors() -> tuple[type[Exception], ...]:
     """Return the classes of error that Spark and Delta raise: some are Python's own, others come from Java."""
-    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
+    try:
+        from py4j.protocol import Py4JJavaError
+    except ImportError:
+        # Spark Connect's client alone comes without it.
+        return (PySparkException,)
     return Py4JJavaError, PySparkException
 
 
@@ -247,8 +251,14 @@ def _is_being_created(error: BaseException | None) -> bool:
 def root_cause(error: BaseException) -> str:
     """Return the innermost cause in one line, without the exceptions that wrap it."""
     causes = re.findall(r"Caused by: (.+)", _text(error))
-    found = causes[-1] if causes else _text(error).strip().splitlines()[0]
-    return re.sub(r"^(?:[\w.$]+(?:Exception|Error): )+", "", found)[:300]
+    return message_of(causes[-1] if causes else _text(error).strip().splitlines()[0])
+
+
+def message_of(line: str) -> str:
+    """Return what a line of Spark says to a person: without class names, Spark 4's error class and its SQLSTATE."""
+    line = re.sub(r"^\([\w.$]+\) ", "", line.strip())
+    line = re.sub(r"^(?:[\w.$]+(?:Exception|Error|Throwable): )+", "", line)
+    return re.sub(r"^\[[A-Z0-9_.]+\] | SQLSTATE: \w{5}$", "", line)[:300]
 
 
 def _text(error: BaseException | None) -> str:

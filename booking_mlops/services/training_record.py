@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from booking_mlops.core.bookings.tables import FEATURE_TABLE, LABELS
 from booking_mlops.core.model.metrics import Costs, Interval, Metrics, mean_cost, operating_threshold
 from booking_mlops.core.model.promotion import Decision
-from booking_mlops.core.model.scoring import as_model_input, permutation_importance
+from booking_mlops.core.model.scoring import as_example, as_model_input, permutation_importance
 from booking_mlops.core.model.slices import slices
 from booking_mlops.core.reports import model_report, plots
 from booking_mlops.io.machine import git_commit
-from booking_mlops.io.registry import FEATURES_VERSION_TAG, LABELS_VERSION_TAG, TRAINING_ROWS_TAG, Version
+from booking_mlops.io.registry import (
+    FEATURES_VERSION_TAG,
+    LABELS_VERSION_TAG,
+    TRAINING_ROWS_TAG,
+    TableVersion,
+    Version,
+)
 from booking_mlops.services.comparison import Scores
 from booking_mlops.services.drift import REFERENCE_FILE, REFERENCE_ROWS_TAG, reference_file
 from booking_mlops.services.training_data import TrainingData, TrainingRecipe
@@ -66,13 +73,23 @@ class TrainingRecord:
         environment, registry = self._session.env.environment, self._session.registry
         tags = self._tags(trained)
         inputs = as_model_input(trained.data.holdout, self._recipe.inputs)
+        features, labels = self._data(trained.data)
         with registry.run(f"{environment} model-train", tags) as run_id:
-            registry.log_metrics(self._metrics(trained), self._params(tags))
-            registry.log_files(self._files(trained, inputs, tags))
-            example = inputs.head(5)
+            registry.log_input(features, "training")
+            registry.log_input(labels, "labels")
+            example = as_example(trained.data.holdout.head(5), self._recipe.inputs)
             metadata = {"threshold": self._threshold, **tags}
-            registry.log_model(trained.model, example, trained.model.predict_proba(example), metadata)
-        return run_id, registry.register(run_id, tags)
+            logged = registry.log_model(trained.model, example, trained.model.predict_proba(example), metadata)
+            registry.log_metrics(self._metrics(trained), self._params(tags), model=logged, data=features)
+            registry.log_files(self._files(trained, inputs, tags))
+        return run_id, registry.register(logged, tags)
+
+    def _data(self, data: TrainingData) -> tuple[TableVersion, TableVersion]:
+        full_name = self._session.tables.full_name
+        return (
+            TableVersion(full_name(FEATURE_TABLE.name), data.features_version),
+            TableVersion(full_name(LABELS.name), data.labels_version),
+        )
 
     @property
     def _threshold(self) -> float:

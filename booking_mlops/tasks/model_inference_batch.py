@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -12,10 +13,11 @@ from booking_mlops.config.checks import require
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.tables import FEATURE_TABLE, PREDICTIONS
 from booking_mlops.core.drift.findings import Finding
-from booking_mlops.core.model.scoring import cancellation_probability
+from booking_mlops.core.model.scoring import cancellation_probability, unpickled
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.registry import Version
+from booking_mlops.io.spark import is_connect, set_at_run_time
 from booking_mlops.services.drift import DriftConfig, drift_findings, load_reference, read_drift_sample
 from booking_mlops.tasks.task import Result, Task
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 _SCORED = "booking_id STRING, cancellation_probability DOUBLE"
+# Spark Connect takes messages of up to 128 MB; the query has to fit in too.
+_CONNECT_LIMIT = 120 * 2**20
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,8 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         from pyspark.sql import functions as F
 
         spark, champion = self.session.spark, scoring.champion
-        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
-        score = _scorer(spark.sparkContext.broadcast(model), scoring.names)
+        set_at_run_time(spark, "spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
+        score = _scorer(self._pickled(model), scoring.names)
         scored = features.select("booking_id", *scoring.names).mapInArrow(score, _SCORED)
         return scored.select(
             "booking_id",
@@ -229,6 +233,20 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             F.lit(scoring.now.date()).alias("scored_on"),
         )
 
+    def _pickled(self, model: Any) -> bytes:
+        """Return the model as the workers get it.
+
+        Raises: IncompatibleModel when it is larger than what Spark Connect takes in one message.
+        """
+        pickled = pickle.dumps(model, protocol=pickle.HIGHEST_PROTOCOL)
+        if is_connect(self.session.spark) and len(pickled) > _CONNECT_LIMIT:
+            raise IncompatibleModel(
+                f"the model has {len(pickled) / 2**20:,.0f} MB and Spark Connect takes "
+                f"{_CONNECT_LIMIT / 2**20:,.0f} MB: train a smaller one (model.n_estimators, model.max_depth, "
+                "model.min_samples_leaf), or score on compute with dedicated access mode"
+            )
+        return pickled
+
 
 def _counts() -> list[Column]:
     """Return the aggregates: rows, and how many of them are predicted cancellations."""
@@ -238,20 +256,21 @@ def _counts() -> list[Column]:
     return [F.count(F.lit(1)).alias("total"), positive.alias("positive")]
 
 
-def _scorer(model: Any, names: Sequence[str]) -> Callable[[Iterator[RecordBatch]], Iterator[RecordBatch]]:
+def _scorer(pickled: bytes, names: Sequence[str]) -> Callable[[Iterator[RecordBatch]], Iterator[RecordBatch]]:
     """Return what each worker runs: batches of features in, batches of probabilities out.
 
-    `model` is a broadcast of the fitted pipeline.
+    `pickled` is the fitted pipeline. Spark broadcasts a function of more than a megabyte by itself.
     """
 
     def score(batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
         import pyarrow as pa
 
+        model = unpickled(pickled)
         for batch in batches:
             # Text as categories: one Python string for each value instead of one for each row.
             text = [name for name in names if pa.types.is_string(batch.schema.field(name).type)]
             frame = pa.Table.from_batches([batch]).select(names).to_pandas(categories=text)
-            probabilities = cancellation_probability(model.value, frame)
+            probabilities = cancellation_probability(model, frame)
             ids = batch.column(batch.schema.get_field_index("booking_id"))
             yield pa.RecordBatch.from_arrays([ids, pa.array(probabilities)], ["booking_id", "cancellation_probability"])
 

@@ -215,10 +215,15 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             importance=self.config.model.importance(model, inputs, labels),
             constant_features=seen.constant,
             out_of_range=seen.out_of_range,
-            schema={name: _mlflow_type(inputs[name]) for name in names},
-            champion_schema=registry.input_schema(champion) if champion else None,
+            schema={name: _kind(inputs[name]) for name in names},
+            champion_schema=_kinds(registry.input_schema(champion)) if champion else None,
         )
 
 
-def _mlflow_type(column: pd.Series) -> str:
-    return "double" if pd.api.types.is_numeric_dtype(column) else "string"
+def _kind(column: pd.Series) -> str:
+    return "number" if pd.api.types.is_numeric_dtype(column) else "string"
+
+
+def _kinds(schema: Mapping[str, str]) -> dict[str, str]:
+    """Return the kind of each input: an earlier release declared every number a fraction, which changes nothing."""
+    return {name: "string" if declared == "string" else "number" for name, declared in schema.items()}

@@ -21,7 +21,8 @@ from booking_mlops.core.bookings.tables import BOOKINGS, REJECTED
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.machine import Machine
-from booking_mlops.io.tables import root_cause
+from booking_mlops.io.spark import computed_once
+from booking_mlops.io.tables import root_cause, spark_errors
 from booking_mlops.services.permissions import apply_schema_permissions
 from booking_mlops.tasks.task import Result, Task
 
@@ -101,16 +102,17 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
 
         Raises: DataQualityError when there is no file, it can't be read, or too many rows are bad; WriteFailed.
         """
-        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import AnalysisException
 
         source, synthetic, text = self._source()
         try:
-            lines = checked_lines(source, text, self.session.env.all_ranges).persist()
-            try:
+            checked = checked_lines(source, text, self.session.env.all_ranges)
+            with computed_once(checked, self.session.machine) as lines:
                 return self._ingest(source, synthetic, lines)
-            finally:
-                lines.unpersist()
-        except Py4JJavaError as error:
+        except AnalysisException:
+            # A query that Spark does not understand is our mistake, not the file's.
+            raise
+        except spark_errors() as error:
             # Writing has errors of its own, so what fails here is reading the file.
             cause = root_cause(error)
             raise DataQualityError(f"{source}: can't be read to its end: {cause}; nothing was written") from error
@@ -191,7 +193,10 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         path, allowed = self.config.source_csv, self.config.allow_synthetic_data
         if path is not None:
             try:
-                return path, False, self.session.spark.read.text(_spark_path(path))
+                text = self.session.spark.read.text(_spark_path(path))
+                # Spark Connect looks for the file only when it is asked for something.
+                _ = text.schema
+                return path, False, text
             except AnalysisException as error:
                 if error.getErrorClass() != "PATH_NOT_FOUND":
                     raise

@@ -84,12 +84,18 @@ def run_guide(runner: Runner) -> None:
 
 @contextmanager
 def clean_clone(venv: Path | None) -> Iterator[Path]:
-    """Yield a clone of HEAD in a new folder, with `venv` as its Python environment. Both are as before afterwards."""
+    """Yield a clone of HEAD in a new folder, with `venv` as its Python environment and dbx's own beside it.
+
+    All are as before afterwards.
+    """
     with tempfile.TemporaryDirectory(prefix="workflows-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         if venv is not None:
             (clone / ".venv").symlink_to(venv.resolve())
+            dbx = ROOT / ".venv-dbx"
+            if dbx.exists():
+                (clone / dbx.name).symlink_to(dbx)
         try:
             yield clone
         finally:

@@ -179,7 +179,7 @@ class Runner:
         artifacts = self.clone.parent / "artifacts"
         if name == "actions/checkout":
             # The Python environments stay, like the cache of a runner.
-            kept = [word for path in (".venv", ".venv-lint", "*.egg-info") for word in ("-e", path)]
+            kept = [word for path in (".venv", ".venv-dbx", ".venv-lint", "*.egg-info") for word in ("-e", path)]
             subprocess.run(["git", "checkout", "-q", "--force", "."], cwd=self.clone, check=True)
             subprocess.run(["git", "clean", "-qfdx", *kept], cwd=self.clone, check=True)
         elif name == "actions/upload-artifact":

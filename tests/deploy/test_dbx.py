@@ -12,10 +12,13 @@ from typing import Any
 import deltalake
 import pytest
 
+from devtools.deployment_file import read_deployment
 from tests.conftest import ROOT
 from tests.deploy.conftest import DBX, Server
 from tests.deploy.test_workspace import results
 
+# dbx has an environment of its own.
+DBX_PYTHON = ROOT / ".venv-dbx" / "bin" / "python"
 JOBS = {
     "setup-data",
     "feature-table-creation",
@@ -235,3 +238,25 @@ def test_a_server_killed_while_a_table_is_written_leaves_whole_tables_and_the_ne
         assert sum(rows.values()) == 20_000
     finally:
         server.stop()
+
+
+READ_AS_DBX_DOES = """
+import json, sys, yaml
+from pathlib import Path
+from dbx.api.config_reader import ConfigReader, Jinja2ConfigReader
+from dbx.models.deployment import DeploymentConfig
+given = []
+read = DeploymentConfig.from_payload
+DeploymentConfig.from_payload = lambda payload: given.append(json.dumps(payload)) or read(payload)
+reader = ConfigReader(Path("conf/deployment.yml"))
+assert type(reader._reader) is Jinja2ConfigReader
+Path(sys.argv[1]).write_text(given[0])
+"""
+
+
+def test_dbx_reads_the_tree_that_the_checks_read(tmp_path: Path) -> None:
+    out = tmp_path / "read.json"
+    command = [str(DBX_PYTHON), "-W", "ignore", "-c", READ_AS_DBX_DOES, str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(out.read_text(encoding="utf-8")) == read_deployment(ROOT / "deployment.yml")

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,29 +274,6 @@ def test_a_mistake_in_the_template_is_one_line_with_file_and_line(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yml: no such file"):
         read_deployment(tmp_path / "none.yml")
-
-
-READ_AS_DBX_DOES = """
-import json, sys, yaml
-from pathlib import Path
-from dbx.api.config_reader import ConfigReader, Jinja2ConfigReader
-from dbx.models.deployment import DeploymentConfig
-given = []
-read = DeploymentConfig.from_payload
-DeploymentConfig.from_payload = lambda payload: given.append(json.dumps(payload)) or read(payload)
-reader = ConfigReader(Path("conf/deployment.yml"))
-assert type(reader._reader) is Jinja2ConfigReader
-Path(sys.argv[1]).write_text(given[0])
-"""
-
-
-def test_dbx_reads_the_same_tree(tmp_path: Path) -> None:
-    # In a process of its own, because importing dbx changes warnings and logging.
-    out = tmp_path / "read.json"
-    command = [sys.executable, "-W", "ignore", "-c", READ_AS_DBX_DOES, str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(out.read_text(encoding="utf-8")) == FILE
 
 
 def test_a_project_that_dbx_would_not_render_is_reported(tmp_path: Path, booking_mlops: Cli) -> None:

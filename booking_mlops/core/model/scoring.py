@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,23 @@ def as_model_input(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         return column.astype("float64" if pd.api.types.is_numeric_dtype(column) else str)
 
     return pd.DataFrame({name: typed(frame[name]) for name in names})
+
+
+def as_example(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the columns `names` as a notebook has them: whole numbers as int64, others as float64, text as str.
+
+    A model's signature made of it takes whole numbers of any size, which one of `as_model_input` would refuse.
+    """
+    inputs = as_model_input(frame, names)
+    whole = {name: "int64" for name in names if pd.api.types.is_integer_dtype(frame[name])}
+    example: pd.DataFrame = inputs.astype(whole)
+    return example
+
+
+@functools.lru_cache(maxsize=1)
+def unpickled(pickled: bytes) -> Any:
+    """Return the model that was pickled, on a worker: a second task of the same process gets the same object."""
+    return pickle.loads(pickled)  # noqa: S301 (pickled by the driver of the same run)
 
 
 _ORDERING_TREES = 4

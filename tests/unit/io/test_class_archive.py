@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from booking_mlops.io.class_archive import archive_options
-from booking_mlops.io.machine import Java
+from booking_mlops.io.java import Java
 
 JAVA = Java("java", None, 17, "openjdk 17.0.15, sharing")
 NOW = 1_800_000_000.0

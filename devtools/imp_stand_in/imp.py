@@ -1,6 +1,6 @@
 """The one function of Python's former `imp` that databricks-cli 0.17's setup.py calls; Python 3.12 dropped the module.
 
-`make setup` puts this folder on PYTHONPATH while pip builds; nothing imports it afterwards.
+`make dbx-environment` puts this folder on PYTHONPATH while pip builds; nothing imports it afterwards.
 """
 
 import importlib.util
