@@ -24,10 +24,11 @@ setup: $(VENV)/.ready ## Make .venv with everything the project needs
 $(VENV)/.ready: setup.py requirements/dev.lock devtools/dbx.sh
 	@python=$$($(FIND_PYTHON)) && { test -x $(BIN)/python || "$$python" -m venv $(VENV); }
 	@echo "setting up $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install -q --upgrade 'pip>=23' 'setuptools>=68' wheel
+	@# pkg_resources, which setuptools lost with 81, is on every runtime, and `dbx execute` calls it there.
+	@$(BIN)/python -m pip install -q --upgrade 'pip>=23' 'setuptools<81' wheel
 	@$(BIN)/python -m pip install -q $(if $(filter yes,$(LOCKED)),--require-hashes -r requirements/dev.lock,-e '.[local,workspace,connect,test]')
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
-	@install -m 755 devtools/dbx.sh $(BIN)/dbx
+	@for program in dbx databricks; do install -m 755 devtools/dbx.sh $(BIN)/$$program; done
 	@touch $@
 
 dbx-environment: $(DBX)/.ready

@@ -1,6 +1,6 @@
 #!/bin/sh
-# dbx, from an environment of its own: what dbx 0.8.19 pins, nothing else here could use. Made when first needed.
-# `make setup` copies this file to .venv/bin/dbx.
+# dbx and its databricks-cli, from an environment of their own: what dbx 0.8.19 pins, nothing else here could use. It is
+# made when first needed. `make setup` copies this file to .venv/bin/dbx and .venv/bin/databricks.
 project=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd) || exit
 make --silent --directory "$project" dbx-environment >&2 || exit
-exec "$project/.venv-dbx/bin/dbx" "$@"
+exec "$project/.venv-dbx/bin/$(basename -- "$0")" "$@"

@@ -78,6 +78,51 @@ class TestFirstModel:
         assert loaded.metadata.signature is not None
         assert loaded.predict(loaded.metadata.load_input_example(folder)).shape == (5, 2)
 
+    def test_the_run_says_which_data_and_which_model_belong_together(self, trained: Trained) -> None:
+        result = trained.results["model_train"]
+        client = registry_of(trained.environment).client()
+        inputs = {
+            one.tags[0].value: (one.dataset.name, json.loads(one.dataset.source))
+            for one in client.get_run(result.run_id).inputs.dataset_inputs
+        }
+        expected = {"training": ("features", result.features_version), "labels": ("labels", result.labels_version)}
+        assert set(inputs) == set(expected)
+        for context, (table, version) in expected.items():
+            name, source = inputs[context]
+            assert name == source["delta_table_name"] == trained.environment.table(table)
+            assert source["delta_table_version"] == version
+        if int(mlflow.__version__.split(".")[0]) < 3:
+            return
+        (output,) = client.get_run(result.run_id).outputs.model_outputs
+        linked = {one.key: one for one in client.get_logged_model(output.model_id).metrics}
+        assert linked["holdout_roc_auc"].value == pytest.approx(result.metrics.roc_auc)
+        assert linked["holdout_roc_auc"].dataset_name == trained.environment.table("features")
+        assert client.get_model_version(trained.environment.model_name, "1").model_id == output.model_id
+
+    def test_the_model_takes_a_notebooks_whole_numbers_and_sparks(self, spark: Any, trained: Trained) -> None:
+        version = registry_of(trained.environment).require_champion()
+        row = spark.table(trained.environment.table("features")).select(*DEFAULT_FEATURES).limit(1).toPandas()
+        whole = [name for name in DEFAULT_FEATURES if pd.api.types.is_integer_dtype(row[name])]
+        assert set(DEFAULT_FEATURES) - set(whole) == {
+            "type_of_meal", "room_type", "market_segment_type", "average_price",
+        }  # fmt: skip
+        model = mlflow.pyfunc.load_model(version.uri)
+        of_spark = model.predict(row)
+        of_notebook = model.predict(row.astype(dict.fromkeys(whole, "int64")))
+        assert of_spark.shape == (1, 2)
+        np.testing.assert_array_equal(of_notebook, of_spark)
+        assert of_spark.sum() == pytest.approx(1.0)
+        predictions = spark.table(trained.environment.table("predictions"))
+        features = spark.table(trained.environment.table("features")).limit(50)
+        answer = mlflow.pyfunc.spark_udf(spark, version.uri, env_manager="local")
+        scored = features.join(predictions, "booking_id").select(
+            "cancellation_probability", answer(*DEFAULT_FEATURES).alias("answer")
+        )
+        for one in scored.collect():
+            assert list(one["answer"]) == pytest.approx(
+                [1 - one["cancellation_probability"], one["cancellation_probability"]], abs=1e-12
+            )
+
     def test_the_decision_is_in_the_history_and_the_registry_agrees(self, spark: Any, trained: Trained) -> None:
         (row,) = decisions(spark, trained.environment)
         assert (row["decision"], row["champion_version"], row["champion_after"]) == ("promoted", None, 1)
