@@ -14,6 +14,11 @@ def workspace_url(workspace: str) -> str:
     return f"http://{workspace}.{_DOMAIN}"
 
 
+def workspace_id(environments: Sequence[str], workspace: str) -> str:
+    """Return the number, as digits, by which clients know a workspace."""
+    return str(1_000_000_000_000_001 + environments.index(workspace))
+
+
 def token_endpoint(workspace: str) -> str:
     """Return the address where a workspace exchanges an identity for a token."""
     return f"{workspace_url(workspace)}/oidc/v1/token"

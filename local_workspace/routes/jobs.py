@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from local_workspace.addresses import OWNER
 from local_workspace.errors import ApiError
-from local_workspace.routes.common import all_workspaces, number, one_page, parameters, this_workspace
-from local_workspace.runs.settings import check_settings
+from local_workspace.routes.common import all_workspaces, caller, number, one_page, parameters, this_workspace
+from local_workspace.runs.requests import (
+    RunRequest,
+    chosen_tasks,
+    idempotency_token,
+    job_parameters,
+    overriding_parameters,
+)
+from local_workspace.runs.settings import check_settings, run_as, tasks_of
 from local_workspace.runs.states import now
 from local_workspace.store import JOB, Document
 
@@ -24,7 +30,7 @@ def create() -> Response:
     access = settings.pop("access_control_list", None)
     check_settings(settings)
     job_id = workspaces.store.next_number()
-    job = {"job_id": job_id, "creator_user_name": OWNER, "created_time": now(), "settings": _stored(settings)}
+    job = {"job_id": job_id, "creator_user_name": caller().name, "created_time": now(), "settings": _stored(settings)}
     with workspaces.store.transaction():
         workspaces.store.put(workspace, JOB, job_id, job)
         if access:
@@ -65,13 +71,13 @@ def list_jobs() -> Response:
     jobs = all_workspaces().store.all(this_workspace(), JOB)
     found = [job for job in jobs if not name or job["settings"]["name"].lower() == name.lower()]
     page, rest = one_page(found, fields, _JOBS_PER_PAGE)
-    return jsonify({"jobs": page, **rest} if page else rest)
+    return jsonify({"jobs": [_described(job) for job in page], **rest} if page else rest)
 
 
 @blueprint.get("/get")
 def get() -> Response:
     """Return a job."""
-    return jsonify(_job(parameters()))
+    return jsonify(_described(_job(parameters())))
 
 
 @blueprint.post("/delete")
@@ -90,9 +96,17 @@ def run_now() -> Response:
     """Start a run of a job."""
     fields = parameters()
     job = _job(fields)
-    run_id = all_workspaces().engine.submit(
-        this_workspace(), job["settings"], job_id=job["job_id"], user=OWNER, parameters=fields.get("python_params")
+    settings, keys = job["settings"], [task["task_key"] for task in tasks_of(job["settings"])]
+    request = RunRequest(
+        creator=caller().name,
+        run_as=run_as(settings, job["creator_user_name"]),
+        job_id=job["job_id"],
+        only=chosen_tasks(fields, keys),
+        overriding=overriding_parameters(fields),
+        job_parameters=job_parameters(fields),
+        idempotency_token=idempotency_token(fields),
     )
+    run_id = all_workspaces().engine.submit(this_workspace(), settings, request)
     return jsonify({"run_id": run_id, "number_in_job": run_id})
 
 
@@ -108,6 +122,10 @@ def _job(fields: Document) -> Document:
     if job is None:
         raise ApiError(400, "INVALID_PARAMETER_VALUE", f"Job {fields['job_id']} does not exist.")
     return job
+
+
+def _described(job: Document) -> Document:
+    return {**job, "run_as_user_name": run_as(job["settings"], job["creator_user_name"])}
 
 
 def _stored(settings: Document) -> Document:

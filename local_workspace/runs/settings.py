@@ -22,6 +22,12 @@ def check_settings(settings: Document) -> None:
     tasks_of(settings)
 
 
+def run_as(settings: Document, creator: str) -> str:
+    """Return the name of the user or service principal that a job's tasks run as: its creator by default."""
+    named = settings.get("run_as") or {}
+    return str(named.get("service_principal_name") or named.get("user_name") or creator)
+
+
 def tasks_of(settings: Document) -> list[Document]:
     """Return the tasks of a job's settings, checked; settings of the Jobs API 2.0 are one task.
 
