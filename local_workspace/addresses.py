@@ -24,6 +24,11 @@ def token_endpoint(workspace: str) -> str:
     return f"{workspace_url(workspace)}/oidc/v1/token"
 
 
+def mlflow_url(url: str, workspace: str) -> str:
+    """Return the address of a workspace's MLflow on the server at `url`: of its pages, and its tracking URI."""
+    return f"{url}/{workspace}/mlflow"
+
+
 def workspace_of_host(host: str, environments: Sequence[str]) -> str | None:
     """Return the workspace that a request's Host header names, or None.
 

@@ -40,7 +40,7 @@ def drop_schema(name: str) -> Response:
     if any(folder.iterdir()) and not is_true(parameters(), "force"):
         raise invalid(f"Schema '{name}' is not empty.")
     shutil.rmtree(folder)
-    registry = model_registry()
+    registry = model_registry(this_workspace())
     for model in registry.search_registered_models(filter_string=f"name LIKE '{name}.%'"):
         registry.delete_registered_model(model.name)
     return jsonify({})
