@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from local_workspace.addresses import OWNER
-from local_workspace.store import CLUSTER, GROUP, PRINCIPAL, USER, Document, Store
+from local_workspace.store import CATALOG, CLUSTER, GROUP, PRINCIPAL, SCHEMA, USER, Document, Store
 
 # The groups of every workspace, and the one that deployment.yml and conf/envs name.
 _GROUPS = ("admins", "users", "ml-engineers")
 
 
 def furnish(store: Store, environments: Sequence[str]) -> None:
-    """Give each workspace that is new one all-purpose cluster, one service principal, the owner and the groups."""
+    """Give each new workspace an all-purpose cluster, a service principal, the owner, groups and a catalog."""
     for position, environment in enumerate(environments, start=1):
         with store.transaction():
             if not store.all(environment, CLUSTER):
@@ -20,8 +20,11 @@ def furnish(store: Store, environments: Sequence[str]) -> None:
                 store.put(environment, CLUSTER, cluster["cluster_id"], cluster)
                 principal = _principal(environment, store.next_number(), _free_application_id(store, position))
                 store.put(environment, PRINCIPAL, principal["id"], principal)
-            # A workspace that an earlier release made has neither.
+            # A workspace that an earlier release made has none of these.
             if not store.all(environment, USER):
+                catalog, made = environment.lower(), {"owner": OWNER, "created_by": OWNER}
+                store.put(environment, CATALOG, catalog, {**made, "full_name": catalog})
+                store.put(environment, SCHEMA, f"{catalog}.default", {**made, "full_name": f"{catalog}.default"})
                 for kind, described in (_user(), *map(_group, _GROUPS)):
                     identifier = str(store.next_number())
                     store.put(environment, kind, identifier, {**described, "id": identifier})

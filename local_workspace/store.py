@@ -15,6 +15,7 @@ Document = dict[str, Any]
 # Kinds of documents.
 JOB, RUN, TASK_RUN, CLUSTER = "job", "run", "task_run", "cluster"
 USER, GROUP, PRINCIPAL = "user", "group", "principal"
+CATALOG, SCHEMA, VOLUME = "catalog", "schema", "volume"
 
 
 class Store:
