@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_workspace import process
-from local_workspace.dbfs import Dbfs, without_mount
+from local_workspace.dbfs import Dbfs, without_mounts
 from local_workspace.errors import ApiError, not_found
 from local_workspace.layout import Layout
 from local_workspace.runs.records import RunRecords
@@ -72,6 +72,7 @@ class TaskRunner:
             run["run_as_user_name"],
             PYTHONPATH=":".join(map(str, wheels)),
             LOCAL_CLUSTER=str(cluster_folder),
+            LOCAL_DBFS=str(dbfs.root),
         )
         folder = self._layout.home(workspace) / "runs" / str(task_run_id)
         return _Launch(_command(run, task, dbfs), variables, folder, cluster_id, cluster_folder)
@@ -154,5 +155,5 @@ def _command(run: Document, task: Document, dbfs: Dbfs) -> list[str]:
     wheel_task = task["python_wheel_task"]
     return [
         *(sys.executable, "-c", process.TASK_PROGRAM, wheel_task["package_name"], wheel_task["entry_point"]),
-        *[without_mount(argument, dbfs.root) for argument in arguments(run, task)],
+        *[without_mounts(argument, dbfs.root) for argument in arguments(run, task)],
     ]

@@ -35,6 +35,16 @@ def second_time():
 def second_run():
     marker = pathlib.Path("..", "second_run")
     if not marker.exists(): marker.touch(); sys.exit("error: the first run fails")
+def read():
+    import pandas
+    from pyspark.sql import SparkSession
+    path = "/Volumes/dev/files/raw/in/a.csv"
+    print("argument", pathlib.Path(sys.argv[1]).read_text().split())
+    print("python", os.listdir("/Volumes/dev/files/raw/in"), os.path.exists(path), pathlib.Path(path).is_file(),
+          open(path).read().split(), pathlib.Path(path).read_text().split(), list(pandas.read_csv(path).a))
+    spark = SparkSession.builder.getOrCreate()
+    print("spark", [spark.read.option("header", "true").csv(one).count() for one in (path, "dbfs:" + path)])
+    spark.range(3).write.mode("overwrite").json("/Volumes/dev/files/raw/out")
 def jvm():
     from pyspark import SparkContext
     context = SparkContext.getOrCreate()

@@ -85,6 +85,19 @@ class TestVolumes:
             with pytest.raises((BadRequest, NotFound)):
                 files.upload(path, io.BytesIO(b""))
 
+    def test_a_task_reads_and_writes_them_as_on_a_cluster(self, server: Server, client: Client, volume: str) -> None:
+        files = client("dev").files
+        files.upload(f"{volume}/in/a.csv", io.BytesIO(b"a\n1\n2\n"))
+        job = server.tiny_job("dev", {"task_key": "t", "does": "read"}, job_name="reads a volume")
+        run = server.wait("dev", server.run("dev", job, python_params=[f"{volume}/in/a.csv"]))
+        log = server.log("dev", run["tasks"][0]["run_id"])
+        assert run["state"]["result_state"] == "SUCCESS", log
+        text = "['a', '1', '2']"
+        assert f"argument {text}\n" in log
+        assert f"python ['a.csv'] True True {text} {text} [1, 2]\n" in log
+        assert "spark [2, 2]\n" in log
+        assert "_SUCCESS" in {one.name for one in files.list_directory_contents(f"{volume}/out")}
+
 
 class TestWorkspaceFiles:
     def test_files_and_notebooks_are_imported_listed_and_exported(self, client: Client) -> None:
