@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from local_workspace.errors import ApiError
+from local_workspace.errors import invalid
+from local_workspace.permissions import check_principal
 from local_workspace.routes.common import all_workspaces, caller, number, one_page, parameters, this_workspace
 from local_workspace.runs.requests import (
     RunRequest,
@@ -15,7 +16,7 @@ from local_workspace.runs.requests import (
 )
 from local_workspace.runs.settings import check_settings, run_as, tasks_of
 from local_workspace.runs.states import now
-from local_workspace.store import JOB, Document
+from local_workspace.store import CLUSTER, JOB, Document
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -25,16 +26,17 @@ _JOBS_PER_PAGE = 20
 @blueprint.post("/create")
 def create() -> Response:
     """Create a job, and set its permissions when the request has some."""
-    workspaces, workspace = all_workspaces(), this_workspace()
+    workspaces, workspace, this = all_workspaces(), this_workspace(), caller()
     settings = parameters()
     access = settings.pop("access_control_list", None)
-    check_settings(settings)
+    _check(settings)
     job_id = workspaces.store.next_number()
-    job = {"job_id": job_id, "creator_user_name": caller().name, "created_time": now(), "settings": _stored(settings)}
+    job = {"job_id": job_id, "creator_user_name": this.name, "created_time": now(), "settings": _stored(settings)}
     with workspaces.store.transaction():
         workspaces.store.put(workspace, JOB, job_id, job)
-        if access:
-            workspaces.permissions.set(workspace, "jobs", str(job_id), access)
+        owner = {"service_principal_name" if this.is_service_principal else "user_name": this.name}
+        access = access or [{**owner, "permission_level": "IS_OWNER"}]
+        workspaces.permissions.set(workspace, "jobs", str(job_id), access)
     return jsonify({"job_id": job_id})
 
 
@@ -45,7 +47,7 @@ def reset() -> Response:
     job = _job(fields)
     settings = dict(fields.get("new_settings") or {})
     settings.pop("access_control_list", None)
-    check_settings(settings)
+    _check(settings)
     all_workspaces().store.change(this_workspace(), JOB, job["job_id"], settings=_stored(settings))
     return jsonify({})
 
@@ -58,7 +60,7 @@ def update() -> Response:
     settings = {**job["settings"], **(fields.get("new_settings") or {})}
     for name in fields.get("fields_to_remove") or []:
         settings.pop(name, None)
-    check_settings(settings)
+    _check(settings)
     all_workspaces().store.change(this_workspace(), JOB, job["job_id"], settings=settings)
     return jsonify({})
 
@@ -120,8 +122,24 @@ def cancel_all_runs() -> Response:
 def _job(fields: Document) -> Document:
     job = all_workspaces().store.get(this_workspace(), JOB, number(fields, "job_id"))
     if job is None:
-        raise ApiError(400, "INVALID_PARAMETER_VALUE", f"Job {fields['job_id']} does not exist.")
+        raise invalid(f"Job {fields['job_id']} does not exist.")
     return job
+
+
+def _check(settings: Document) -> None:
+    if not settings.get("name"):
+        raise invalid("Job name is missing.")
+    check_run(settings)
+
+
+def check_run(settings: Document) -> None:
+    """Refuse a job or run that could not be run as given, or that runs as somebody who does not exist.
+
+    Raises: ApiError 400 or 404.
+    """
+    store, workspace = all_workspaces().store, this_workspace()
+    check_settings(settings, [cluster["cluster_id"] for cluster in store.all(workspace, CLUSTER)])
+    check_principal(store, workspace, settings.get("run_as") or {})
 
 
 def _described(job: Document) -> Document:

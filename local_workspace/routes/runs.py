@@ -15,6 +15,7 @@ from local_workspace.routes.common import (
     parameters,
     this_workspace,
 )
+from local_workspace.routes.jobs import check_run
 from local_workspace.runs.requests import RunRequest, idempotency_token
 from local_workspace.runs.settings import run_as
 from local_workspace.runs.states import ended
@@ -31,6 +32,7 @@ _USER_AGENT_OF_DBX = "cicdtemplates"
 def submit() -> Response:
     """Start a run that belongs to no job."""
     settings, creator = parameters(), caller().name
+    check_run(settings)
     request = RunRequest(
         creator=creator, run_as=run_as(settings, creator), idempotency_token=idempotency_token(settings)
     )

@@ -6,6 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from local_workspace.errors import ApiError, invalid
 from local_workspace.mlflow_server import model_registry
+from local_workspace.permissions import is_principal
 from local_workspace.routes.catalog_objects import this_catalog
 from local_workspace.routes.common import (
     all_workspaces,
@@ -16,7 +17,6 @@ from local_workspace.routes.common import (
     text,
     this_workspace,
 )
-from local_workspace.routes.principals import exists
 from local_workspace.store import Document
 
 blueprint = Blueprint("unity_catalog", __name__, url_prefix="/api/2.1/unity-catalog")
@@ -123,7 +123,7 @@ def privileges(kind: str, name: str) -> Response:
     if request.method == "PATCH":
         for one in parameters().get("changes") or []:
             principal = text(one, "principal")
-            if not exists(principal):
+            if not is_principal(store, workspace, principal):
                 raise ApiError(404, "PRINCIPAL_DOES_NOT_EXIST", f"Could not find principal with name {principal}.")
             kept = set(granted.get(principal, [])) - set(one.get("remove") or [])
             granted[principal] = sorted(kept | set(one.get("add") or []))
