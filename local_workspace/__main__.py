@@ -16,6 +16,8 @@ from pathlib import Path
 from local_workspace.addresses import client_variables, workspace_url
 from local_workspace.errors import UserError
 from local_workspace.project import environments_of
+from local_workspace.runs.requests import RunRequest
+from local_workspace.runs.settings import run_as
 from local_workspace.server import running
 from local_workspace.store import JOB, Document
 from local_workspace.workspaces import Workspaces
@@ -123,9 +125,9 @@ def fire(arguments: argparse.Namespace) -> int:
     with _running(arguments) as workspaces:
         jobs = [job for job in workspaces.store.all(environment, JOB) if _is_scheduled(job)]
         for job in jobs:
-            run_id = workspaces.engine.submit(
-                environment, job["settings"], job_id=job["job_id"], user="schedule", trigger="PERIODIC"
-            )
+            creator = job["creator_user_name"]
+            request = RunRequest(creator, run_as(job["settings"], creator), job_id=job["job_id"], trigger="PERIODIC")
+            run_id = workspaces.engine.submit(environment, job["settings"], request)
             result = workspaces.engine.wait(environment, run_id)["state"].get("result_state")
             print(f"{job['settings']['name']}: run {run_id}: {result}")
             failed = failed or result != "SUCCESS"

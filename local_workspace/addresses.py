@@ -14,9 +14,19 @@ def workspace_url(workspace: str) -> str:
     return f"http://{workspace}.{_DOMAIN}"
 
 
+def workspace_id(environments: Sequence[str], workspace: str) -> str:
+    """Return the number, as digits, by which clients know a workspace."""
+    return str(1_000_000_000_000_001 + environments.index(workspace))
+
+
 def token_endpoint(workspace: str) -> str:
     """Return the address where a workspace exchanges an identity for a token."""
     return f"{workspace_url(workspace)}/oidc/v1/token"
+
+
+def mlflow_url(url: str, workspace: str) -> str:
+    """Return the address of a workspace's MLflow on the server at `url`: of its pages, and its tracking URI."""
+    return f"{url}/{workspace}/mlflow"
 
 
 def workspace_of_host(host: str, environments: Sequence[str]) -> str | None:

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from local_workspace import process
+from local_workspace.dbfs import without_mounts
 from local_workspace.errors import invalid, not_found
 
 _LONG_POLL_SECONDS = 4.0
@@ -92,7 +93,7 @@ class Context:
     def _execute(self, command_id: str, command: str) -> None:
         with self._turn:
             try:
-                data, failure = self._answer(command.replace("/dbfs/", f"{self._dbfs_root}/"))
+                data, failure = self._answer(without_mounts(command, self._dbfs_root))
             except (OSError, ValueError) as error:
                 data, failure = "", f"The Python process ended: {error}"
         if failure is None:

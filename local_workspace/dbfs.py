@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -144,6 +144,10 @@ class Uploads:
         del self._uploads[handle]
 
 
-def without_mount(text: str, root: Path) -> str:
-    """Replace a leading `/dbfs/`, where a cluster mounts DBFS, with the local folder that holds the files."""
-    return text.replace("/dbfs/", f"{root}{os.sep}") if text.startswith("/dbfs/") else text
+# Where a cluster mounts DBFS and volumes; not the path of an address such as dbfs:/Volumes/…, nor a longer path's end.
+_MOUNTED = re.compile(r"(?<![\w:./-])/(dbfs|Volumes)(?=/)")
+
+
+def without_mounts(text: str, root: Path) -> str:
+    """Replace each `/dbfs/…` and `/Volumes/…` in a text with the path of the local file that it stands for."""
+    return _MOUNTED.sub(lambda found: str(root / "Volumes" if found[1] == "Volumes" else root), text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,9 +11,9 @@ from flask import Response, redirect
 from werkzeug.wrappers import Response as BaseResponse
 
 from local_workspace import mlflow_server
-from local_workspace.addresses import workspace_of_host
+from local_workspace.addresses import mlflow_url, workspace_of_host
 from local_workspace.mlflow_server import WsgiApp
-from local_workspace.routes.common import WORKSPACE_KEY
+from local_workspace.routes.common import CALLER_KEY, WORKSPACE_KEY
 from local_workspace.tokens import given_token
 from local_workspace.workspaces import Workspaces
 
@@ -21,6 +22,8 @@ _PATHS_WITHOUT_TOKEN = (
     # A workflow has no token yet when it asks here to exchange its identity for one.
     *("/oidc/.well-known/oauth-authorization-server", "/oidc/v1/token"),
 )
+# The address of a workspace's MLflow on this machine, whatever the host name is.
+_MLFLOW_OF_A_WORKSPACE = re.compile(r"/([^/]+)/mlflow(/.*|$)")
 # Databricks' additions to MLflow's API, which MLflow's own server does not have.
 _DATABRICKS_ROUTES = "/api/2.0/mlflow/databricks/"
 
@@ -41,26 +44,42 @@ class Dispatcher:
         workspace = workspace_of_host(environ.get("HTTP_HOST", ""), self._workspaces.environments)
         if workspace is None:
             return _refusal(404, "FEATURE_DISABLED", "No workspace of that host name.")(environ, start_response)
-        refusal = self._refusal_of_token(workspace, path, environ)
-        if refusal is not None:
-            return refusal(environ, start_response)
-        if path == "/mlflow":
-            return redirect("/mlflow/")(environ, start_response)
+        found = _MLFLOW_OF_A_WORKSPACE.match(path)
+        if found and found[1] in self._workspaces.environments:
+            workspace, path = found[1], f"/mlflow{found[2]}"
+        environ[CALLER_KEY] = self._workspaces.tokens.caller(workspace, given_token(environ))
+        if environ[CALLER_KEY] is None and path not in _PATHS_WITHOUT_TOKEN:
+            return _refusal_of_token(environ)(environ, start_response)
+        if (path == "/mlflow" or path.startswith("/mlflow/")) and not (found and found[2]):
+            # MLflow's pages ask for what they need with relative addresses, so they may be below another.
+            return redirect(f"{mlflow_url('', workspace)}{path.removeprefix('/mlflow') or '/'}")(
+                environ, start_response
+            )
         if mlflow_server.serves(path) and not path.startswith(_DATABRICKS_ROUTES):
-            # MLflow's pages ask for what they need with relative addresses, so they may be below /mlflow/.
-            if path.startswith("/mlflow/"):
-                environ["PATH_INFO"] = path.removeprefix("/mlflow")
-            return self._mlflow(environ, start_response)
+            environ["PATH_INFO"] = path.removeprefix("/mlflow")
+            mlflow_server.serve(workspace)
+            return _with_json_errors(BaseResponse.from_app(self._mlflow, environ), environ)(environ, start_response)
         environ[WORKSPACE_KEY] = workspace
         return self._routes(environ, start_response)
 
-    def _refusal_of_token(self, workspace: str, path: str, environ: dict[str, Any]) -> BaseResponse | None:
-        """Return the answer to a request without a valid token, or None when it may go on."""
-        if path in _PATHS_WITHOUT_TOKEN or self._workspaces.tokens.accepts(workspace, given_token(environ)):
-            return None
-        if environ.get("REQUEST_METHOD") == "GET" and "text/html" in environ.get("HTTP_ACCEPT", ""):
-            return redirect("/login")
-        return _refusal(403, "PERMISSION_DENIED", "Invalid access token.")
+
+def _with_json_errors(answer: BaseResponse, environ: dict[str, Any]) -> BaseResponse:
+    """Return an answer of MLflow's server; a page that says an error of its API becomes JSON, as Databricks has it."""
+    path, status = environ["PATH_INFO"], answer.status_code
+    if status < 400 or answer.mimetype != "text/html" or not path.startswith(("/api/", "/ajax-api/")):
+        return answer
+    answer.close()
+    if status in (404, 405):
+        return _refusal(404, "ENDPOINT_NOT_FOUND", f"No API found for '{environ['REQUEST_METHOD']} {path}'")
+    code = "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST"
+    return _refusal(status, code, f"MLflow's server refused the request: {answer.status}")
+
+
+def _refusal_of_token(environ: dict[str, Any]) -> BaseResponse:
+    """Return the answer to a request without a valid token."""
+    if environ.get("REQUEST_METHOD") == "GET" and "text/html" in environ.get("HTTP_ACCEPT", ""):
+        return redirect("/login")
+    return _refusal(403, "PERMISSION_DENIED", "Invalid access token.")
 
 
 def _refusal(status: int, error_code: str, message: str) -> Response:

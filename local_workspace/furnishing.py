@@ -5,19 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from local_workspace.addresses import OWNER
-from local_workspace.store import CLUSTER, PRINCIPAL, Document, Store
+from local_workspace.store import CATALOG, CLUSTER, GROUP, PRINCIPAL, SCHEMA, USER, Document, Store
+
+# The groups of every workspace, and the one that deployment.yml and conf/envs name.
+_GROUPS = ("admins", "users", "ml-engineers")
 
 
 def furnish(store: Store, environments: Sequence[str]) -> None:
-    """Give each workspace that is new one all-purpose cluster and one service principal."""
+    """Give each new workspace an all-purpose cluster, a service principal, the owner, groups and a catalog."""
     for position, environment in enumerate(environments, start=1):
-        if store.all(environment, CLUSTER):
-            continue
         with store.transaction():
-            cluster = _cluster(environment)
-            store.put(environment, CLUSTER, cluster["cluster_id"], cluster)
-            principal = _principal(environment, store.next_number(), _free_application_id(store, position))
-            store.put(environment, PRINCIPAL, principal["id"], principal)
+            if not store.all(environment, CLUSTER):
+                cluster = _cluster(environment)
+                store.put(environment, CLUSTER, cluster["cluster_id"], cluster)
+                principal = _principal(environment, store.next_number(), _free_application_id(store, position))
+                store.put(environment, PRINCIPAL, principal["id"], principal)
+            # A workspace that an earlier release made has none of these.
+            if not store.all(environment, USER):
+                catalog, made = environment.lower(), {"owner": OWNER, "created_by": OWNER}
+                store.put(environment, CATALOG, catalog, {**made, "full_name": catalog})
+                store.put(environment, SCHEMA, f"{catalog}.default", {**made, "full_name": f"{catalog}.default"})
+                for kind, described in (_user(), *map(_group, _GROUPS)):
+                    identifier = str(store.next_number())
+                    store.put(environment, kind, identifier, {**described, "id": identifier})
+
+
+def _user() -> tuple[str, Document]:
+    return USER, {
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+        "userName": OWNER,
+        "displayName": OWNER.partition("@")[0],
+        "emails": [{"type": "work", "value": OWNER, "primary": True}],
+        "groups": [{"display": name, "type": "direct"} for name in ("admins", "users")],
+        "active": True,
+    }
+
+
+def _group(name: str) -> tuple[str, Document]:
+    return GROUP, {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": name}
 
 
 def _cluster(environment: str) -> Document:

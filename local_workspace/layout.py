@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from local_workspace.addresses import OWNER
 from local_workspace.dbfs import Dbfs
 
 
@@ -25,6 +26,13 @@ class Layout:
     def dbfs(self, workspace: str) -> Dbfs:
         """Return a workspace's DBFS."""
         return Dbfs(self.home(workspace) / "dbfs")
+
+    def workspace_files(self, workspace: str) -> Dbfs:
+        """Return a workspace's files and notebooks, with the folders that every workspace has."""
+        files = Dbfs(self.home(workspace) / "files")
+        for folder in ("/Shared", f"/Users/{OWNER}"):
+            files.local(folder).mkdir(parents=True, exist_ok=True)
+        return files
 
     def log(self, run_id: int) -> Path:
         """Return the file that a task run's output goes to."""

@@ -9,7 +9,10 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,63 +31,110 @@ def serves(path: str) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in _PATHS)
 
 
-def mlflow_app(root: Path) -> WsgiApp:
-    """Return MLflow's server as a WSGI application, with its database and artifacts below `root`."""
+@dataclass(frozen=True)
+class _Stores:
+    """What MLflow's server keeps for one workspace: experiments, registered models and artifacts."""
+
+    tracking: Any
+    registry: Any
+    artifacts: Any
+
+
+# The stores of each workspace, and the workspace that the request of this thread is for.
+_stores: dict[str, _Stores] = {}
+_workspace: ContextVar[str] = ContextVar("workspace")
+
+
+def mlflow_app(homes: Mapping[str, Path]) -> WsgiApp:
+    """Return MLflow's server as a WSGI application that serves every workspace, each with stores of its own.
+
+    `homes` holds the folder of each workspace, where its database and its artifacts are. `serve` says which workspace
+    the requests of a thread are for.
+    """
     # MLflow 3 answers requests for these hosts only, and reads the variable when it is imported. The workspace has
     # checked host and token before a request comes here.
     os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"
     from mlflow import server
+    from mlflow.server import handlers
 
-    database = f"sqlite:///{root / 'mlflow.db'}"
-    os.environ[server.BACKEND_STORE_URI_ENV_VAR] = database
-    os.environ[server.REGISTRY_STORE_URI_ENV_VAR] = database
-    os.environ[server.ARTIFACT_ROOT_ENV_VAR] = "mlflow-artifacts:/"
-    os.environ[server.ARTIFACTS_DESTINATION_ENV_VAR] = (root / "mlartifacts").as_uri()
     os.environ[server.SERVE_ARTIFACTS_ENV_VAR] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    _create_tables(database)
+    with _kept_logging():
+        new: Path | None = None
+        for name, home in homes.items():
+            database = home / "mlflow.db"
+            if not database.exists():
+                home.mkdir(parents=True, exist_ok=True)
+                # To create the tables takes seconds, to copy a database that has nothing but them does not.
+                if new:
+                    shutil.copyfile(new, database)
+                new = new or database
+            _stores[name] = _open(database, home / "mlartifacts")
+    # MLflow's server has one store for a process, which every request asks these functions for.
+    handlers._get_tracking_store = lambda *_, **__: _stores[_workspace.get()].tracking
+    handlers._get_model_registry_store = lambda *_, **__: _stores[_workspace.get()].registry
+    handlers._get_artifact_repo_mlflow_artifacts = lambda: _stores[_workspace.get()].artifacts
     wsgi_app: WsgiApp = server.app.wsgi_app
     return wsgi_app
 
 
-def model_registry() -> Any:
-    """Return MLflow's store of registered models; `mlflow_app` must have been called."""
-    from mlflow.server import handlers
-
-    return handlers._get_model_registry_store()
+def serve(workspace: str) -> None:
+    """Make the requests that this thread hands to MLflow's server be for a workspace."""
+    _workspace.set(workspace)
 
 
-def has_registered_model(name: str) -> bool:
-    """Return whether there is a registered model of that name."""
+def model_registry(workspace: str) -> Any:
+    """Return MLflow's store of a workspace's registered models; `mlflow_app` must have been called."""
+    return _stores[workspace].registry
+
+
+def has_registered_model(workspace: str, name: str) -> bool:
+    """Return whether a workspace has a registered model of that name."""
+    return _exists(lambda: _stores[workspace].registry.get_registered_model(name))
+
+
+def has_experiment(workspace: str, experiment_id: str) -> bool:
+    """Return whether a workspace has an experiment of that id."""
+    return _exists(lambda: _stores[workspace].tracking.get_experiment(experiment_id))
+
+
+def _exists(look: Callable[[], object]) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        model_registry().get_registered_model(name)
+        look()
     except MlflowException:
         return False
     return True
 
 
-def _create_tables(database: str) -> None:
-    """Create the database's tables now: the first two requests, made at once, would both try to.
-
-    The migrations that do so replace the handlers of the root logger and write to stderr; both is undone.
+def _open(database: Path, artifacts: Path) -> _Stores:
+    """Open a workspace's stores, and create the tables of a new database.
 
     Raises: UserError when an earlier MLflow has made the database.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.server import handlers
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    root_logger = logging.getLogger()
-    log_handlers, level = root_logger.handlers[:], root_logger.level
+    uri = f"sqlite:///{database}"
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            handlers._get_tracking_store()
-            handlers._get_model_registry_store()
+        tracking = handlers._tracking_store_registry.get_store(uri, "mlflow-artifacts:/")
+        registry = handlers._model_registry_store_registry.get_store(uri)
     except MlflowException as error:
         raise UserError(
-            f"MLflow can't use {database.removeprefix('sqlite:///')}: {str(error).splitlines()[0]}; upgrade it with "
-            f"mlflow db upgrade {database}, or start with another --root"
+            f"MLflow can't use {database}: {str(error).splitlines()[0]}; upgrade it with "
+            f"mlflow db upgrade {uri}, or start with another --root"
         ) from error
+    return _Stores(tracking, registry, get_artifact_repository(artifacts.as_uri()))
+
+
+@contextlib.contextmanager
+def _kept_logging() -> Iterator[None]:
+    """Undo what MLflow's migrations do in the block: they replace the root logger's handlers and write to stderr."""
+    root_logger = logging.getLogger()
+    log_handlers, level = root_logger.handlers[:], root_logger.level
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
     root_logger.handlers[:] = log_handlers
     root_logger.setLevel(level)

@@ -15,6 +15,7 @@ from waitress.server import create_server
 
 from local_workspace.app import create_app
 from local_workspace.errors import UserError
+from local_workspace.layout import Layout
 from local_workspace.mlflow_server import mlflow_app
 from local_workspace.workspaces import Workspaces, open_workspaces
 
@@ -30,7 +31,8 @@ def running(root: Path, environments: tuple[str, ...], port: int) -> Iterator[Wo
     root = root.resolve()
     token = _token(root)
     with _exclusive_use(root), _listener(port) as listener:
-        mlflow = mlflow_app(root)
+        layout = Layout(root)
+        mlflow = mlflow_app({name: layout.home(name) for name in environments})
         workspaces = open_workspaces(root, environments, listener.getsockname()[1], token)
         server = create_server(create_app(workspaces, mlflow), sockets=[listener], threads=_THREADS)
         thread = threading.Thread(target=server.run, daemon=True)

@@ -13,7 +13,9 @@ from typing import Any
 Document = dict[str, Any]
 
 # Kinds of documents.
-JOB, RUN, TASK_RUN, CLUSTER, PRINCIPAL = "job", "run", "task_run", "cluster", "principal"
+JOB, RUN, TASK_RUN, CLUSTER = "job", "run", "task_run", "cluster"
+USER, GROUP, PRINCIPAL = "user", "group", "principal"
+CATALOG, SCHEMA, VOLUME = "catalog", "schema", "volume"
 
 
 class Store:

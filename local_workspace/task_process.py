@@ -1,14 +1,18 @@
 """Run a task in a process of its own: `python -c <this file> PACKAGE ENTRY_POINT ARGUMENT …`.
 
 Tasks on one cluster share its JVM, one after the other, as on Databricks: the second need not start and warm up Spark.
-LOCAL_CLUSTER names the cluster's folder; without it a task starts a JVM of its own.
+LOCAL_CLUSTER names the cluster's folder; without it a task starts a JVM of its own. LOCAL_DBFS names the folder of the
+workspace's files, where `/Volumes/…` and `/dbfs/…` lead: only root could mount it there.
 """
 
+import builtins
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -105,6 +109,63 @@ class SharedJvm:
         part.replace(self._note)
 
 
+_FUNCTIONS_OF_OS = (
+    *(
+        "access",
+        "chmod",
+        "listdir",
+        "lstat",
+        "mkdir",
+        "open",
+        "remove",
+        "rename",
+        "replace",
+        "rmdir",
+        "scandir",
+        "stat",
+    ),
+    *("unlink", "utime"),
+)
+_READS_AND_WRITES = ("csv", "json", "load", "orc", "parquet", "save", "text")
+
+
+def mount(root: str) -> None:
+    """Make `/Volumes/…` and `/dbfs/…` lead below `root` for Python: `open`, `os`, and what is written with them."""
+
+    def local(value: Any) -> Any:
+        path = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if isinstance(path, str) and (path == "/Volumes" or path.startswith("/Volumes/")):
+            return root + path
+        return root + path.removeprefix("/dbfs") if isinstance(path, str) and path.startswith("/dbfs/") else value
+
+    for module, names in ((builtins, ("open",)), (io, ("open",)), (os, _FUNCTIONS_OF_OS)):
+        for name in names:
+            setattr(module, name, _with_paths(getattr(module, name), local))
+
+
+def mount_for_spark() -> None:
+    """Make `/Volumes/…` lead to `dbfs:/Volumes/…` for what Spark reads and writes by a path."""
+    from pyspark.sql import DataFrameReader, DataFrameWriter
+
+    def local(value: Any) -> Any:
+        if isinstance(value, list):
+            return [local(one) for one in value]
+        return f"dbfs:{value}" if isinstance(value, str) and value.startswith("/Volumes/") else value
+
+    for cls in (DataFrameReader, DataFrameWriter):
+        for name in _READS_AND_WRITES:
+            if hasattr(cls, name):
+                setattr(cls, name, _with_paths(getattr(cls, name), local))
+
+
+def _with_paths(function: Callable[..., Any], local: Callable[[Any], Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        return function(*map(local, arguments), **{name: local(value) for name, value in named.items()})
+
+    return call
+
+
 def share_jvm(folder: Path) -> None:
     """Make pyspark use the JVM of the cluster whose folder this is."""
     import pyspark.context
@@ -123,9 +184,14 @@ def main() -> None:
     found = [point for point in distribution.entry_points if point.name == name]
     if not found:
         sys.exit(f"error: {package} {distribution.version} has no entry point named {name}")
-    cluster = os.environ.pop("LOCAL_CLUSTER", "")
-    if cluster and importlib.util.find_spec("pyspark"):
+    cluster, files = os.environ.pop("LOCAL_CLUSTER", ""), os.environ.pop("LOCAL_DBFS", "")
+    with_spark = importlib.util.find_spec("pyspark") is not None
+    if cluster and with_spark:
         share_jvm(Path(cluster))
+    if files:
+        mount(files)
+        if with_spark:
+            mount_for_spark()
     sys.argv = [name, *arguments]
     found[0].load()()
 

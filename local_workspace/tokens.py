@@ -7,18 +7,30 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jwt
 
+from local_workspace.addresses import OWNER
 from local_workspace.errors import ApiError
 from local_workspace.store import PRINCIPAL, Document, Store
 
 COOKIE = "workspace_token"
 LIFETIME = 3600  # seconds
+# A task may use the token it was started with for a day.
+_LIFETIME_FOR_A_TASK = 24 * 3600
 # The kind of the documents that describe exchanged tokens.
 _EXCHANGED = "access token"
 _ISSUER = "https://token.actions.githubusercontent.com"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whom a token stands for: a user by user name, or a service principal by application id."""
+
+    name: str
+    is_service_principal: bool = False
 
 
 class Tokens:
@@ -29,12 +41,17 @@ class Tokens:
         self._owner = owner
         self._clock = clock
 
-    def accepts(self, workspace: str, given: str) -> bool:
-        """Return whether a token opens the workspace; how long that takes says nothing about the right one."""
+    def caller(self, workspace: str, given: str) -> Caller | None:
+        """Return whom a token stands for, or None when it does not open the workspace.
+
+        How long that takes says nothing about the right token.
+        """
         if self.is_owner(given):
-            return True
+            return Caller(OWNER)
         found = self._store.get(workspace, _EXCHANGED, _digest(given))
-        return found is not None and self._clock() < found["expires_at"]
+        if found is None or self._clock() >= found["expires_at"]:
+            return None
+        return Caller(found["principal"], is_service_principal=True)
 
     def is_owner(self, given: str) -> bool:
         """Return whether a token is the owner's."""
@@ -64,14 +81,28 @@ class Tokens:
             raise ApiError(401, "invalid_grant", f"The identity is not accepted: {error}") from None
         if str(claims["sub"]).partition(":environment:")[2] != workspace:
             raise ApiError(401, "invalid_grant", f"No federation policy of {workspace} trusts {claims['sub']}")
-        principals = self._store.all(workspace, PRINCIPAL)
-        if not any(principal["applicationId"] == client_id for principal in principals):
+        if not self._is_service_principal(workspace, client_id):
             raise ApiError(401, "invalid_client", f"{workspace} has no service principal {client_id}")
+        token = self._issue(workspace, client_id, LIFETIME)
+        return {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME, "scope": "all-apis"}
+
+    def for_task(self, workspace: str, name: str) -> str:
+        """Return the token of a task that runs as the user or the service principal of that name."""
+        return (
+            self._issue(workspace, name, _LIFETIME_FOR_A_TASK)
+            if self._is_service_principal(workspace, name)
+            else self._owner
+        )
+
+    def _is_service_principal(self, workspace: str, name: str) -> bool:
+        return any(principal["applicationId"] == name for principal in self._store.all(workspace, PRINCIPAL))
+
+    def _issue(self, workspace: str, principal: str, seconds: int) -> str:
         token = secrets.token_urlsafe(32)
         self._store.put(
-            workspace, _EXCHANGED, _digest(token), {"principal": client_id, "expires_at": self._clock() + LIFETIME}
+            workspace, _EXCHANGED, _digest(token), {"principal": principal, "expires_at": self._clock() + seconds}
         )
-        return {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME, "scope": "all-apis"}
+        return token
 
     @property
     def _key(self) -> bytes:

@@ -49,7 +49,8 @@ def open_workspaces(root: Path, environments: tuple[str, ...], port: int, token:
     store = Store(root / "workspace.db")
     furnish(store, environments)
     records = RunRecords(store, layout, url)
-    task_environment = TaskEnvironment(layout, url, token)
+    tokens = Tokens(store, token)
+    task_environment = TaskEnvironment(layout, url, tokens.for_task)
     return Workspaces(
         environments=environments,
         url=url,
@@ -62,5 +63,5 @@ def open_workspaces(root: Path, environments: tuple[str, ...], port: int, token:
         permissions=Permissions(store),
         uploads=Uploads(),
         contexts=Contexts(),
-        tokens=Tokens(store, token),
+        tokens=tokens,
     )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
 from typing import cast
 
-from flask import Flask, current_app, request
+from flask import Flask, Response, current_app, request
 
+from local_workspace.addresses import workspace_id
 from local_workspace.errors import ApiError, invalid
 from local_workspace.store import Document
+from local_workspace.tokens import Caller
 from local_workspace.workspaces import Workspaces
 
 # The dispatcher puts the name of a request's workspace here in its WSGI environment.
 WORKSPACE_KEY = "local_workspace.name"
+# And there, whom the request's token stands for.
+CALLER_KEY = "local_workspace.caller"
 _EXTENSION = "local_workspace"
 _LARGEST_PAGE = 100
 
@@ -21,6 +25,13 @@ _LARGEST_PAGE = 100
 def install(flask: Flask, workspaces: Workspaces) -> None:
     """Make `workspaces` what `all_workspaces` returns in the application's routes."""
     flask.extensions[_EXTENSION] = workspaces
+    flask.after_request(_with_workspace_id)
+
+
+def _with_workspace_id(answer: Response) -> Response:
+    """Add the header by which clients learn the number of the workspace."""
+    answer.headers["X-Databricks-Org-Id"] = workspace_id(all_workspaces().environments, this_workspace())
+    return answer
 
 
 def all_workspaces() -> Workspaces:
@@ -31,6 +42,11 @@ def all_workspaces() -> Workspaces:
 def this_workspace() -> str:
     """Return the name of the workspace that the request is for."""
     return str(request.environ[WORKSPACE_KEY])
+
+
+def caller() -> Caller:
+    """Return whom the request's token stands for."""
+    return cast(Caller, request.environ[CALLER_KEY])
 
 
 def parameters() -> Document:
@@ -87,11 +103,33 @@ def is_true(fields: Document, name: str) -> bool:
 
 
 def one_page(items: list[Document], fields: Document, limit: int) -> tuple[list[Document], Document]:
-    """Return the page of a list that the request asks for, and the fields that lead to the next page."""
-    size = max(1, min(int(fields.get("limit") or limit), _LARGEST_PAGE))
-    start = int(fields.get("page_token") or fields.get("offset") or 0)
-    more = start + size < len(items)
-    rest: Document = {"has_more": more}
-    if more:
-        rest["next_page_token"] = str(start + size)
-    return items[start : start + size], rest
+    """Return the page of a list that the request asks for, and the fields of the Jobs API that lead to the next page.
+
+    Raises: ApiError 400 for a page token that this list has not given out.
+    """
+    size = max(1, min(number(fields, "limit") if fields.get("limit") else limit, _LARGEST_PAGE))
+    start = number(fields, "offset") if fields.get("offset") else 0
+    page, token = page_by_token(items, fields, size, start)
+    return page, {"has_more": token is not None, **({"next_page_token": token} if token else {})}
+
+
+def page_by_token(
+    items: list[Document], fields: Document, size: int, start: int = 0
+) -> tuple[list[Document], str | None]:
+    """Return the page of a list that the request's `page_token` leads to, and the token of the next page if any.
+
+    Without a token the page begins at `start`.
+
+    Raises: ApiError 400 for a token that this list has not given out.
+    """
+    if fields.get("page_token"):
+        try:
+            path, _, position = urlsafe_b64decode(str(fields["page_token"])).decode().rpartition("#")
+            if path != request.path:
+                raise ValueError
+            start = int(position)
+        except ValueError:
+            raise invalid(f"Invalid page token: {fields['page_token']}") from None
+    end = start + size
+    token = urlsafe_b64encode(f"{request.path}#{end}".encode()).decode() if end < len(items) else None
+    return items[start:end], token

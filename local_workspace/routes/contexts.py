@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from local_workspace.addresses import OWNER
 from local_workspace.errors import ApiError
-from local_workspace.routes.common import all_workspaces, parameters, text, this_workspace
+from local_workspace.routes.common import all_workspaces, caller, parameters, text, this_workspace
 from local_workspace.store import CLUSTER
 
 blueprint = Blueprint("contexts", __name__)
@@ -21,7 +20,7 @@ def create_context() -> Response:
         raise ApiError(400, "INVALID_STATE", f"Cluster {fields['clusterId']} is not running")
     context_id = workspaces.contexts.create(
         str(fields.get("language", "python")),
-        workspaces.task_environment.variables(workspace, OWNER),
+        workspaces.task_environment.variables(workspace, caller().name),
         workspaces.layout.home(workspace) / "contexts",
         workspaces.layout.dbfs(workspace).root,
         workspaces.store.next_number(),

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from local_workspace.addresses import OWNER
-from local_workspace.errors import ApiError
-from local_workspace.routes.common import all_workspaces, number, one_page, parameters, this_workspace
-from local_workspace.runs.settings import check_settings
+from local_workspace.errors import invalid
+from local_workspace.permissions import check_principal
+from local_workspace.routes.common import all_workspaces, caller, number, one_page, parameters, this_workspace
+from local_workspace.runs.requests import (
+    RunRequest,
+    chosen_tasks,
+    idempotency_token,
+    job_parameters,
+    overriding_parameters,
+)
+from local_workspace.runs.settings import check_settings, run_as, tasks_of
 from local_workspace.runs.states import now
-from local_workspace.store import JOB, Document
+from local_workspace.store import CLUSTER, JOB, Document
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -19,16 +26,17 @@ _JOBS_PER_PAGE = 20
 @blueprint.post("/create")
 def create() -> Response:
     """Create a job, and set its permissions when the request has some."""
-    workspaces, workspace = all_workspaces(), this_workspace()
+    workspaces, workspace, this = all_workspaces(), this_workspace(), caller()
     settings = parameters()
     access = settings.pop("access_control_list", None)
-    check_settings(settings)
+    _check(settings)
     job_id = workspaces.store.next_number()
-    job = {"job_id": job_id, "creator_user_name": OWNER, "created_time": now(), "settings": _stored(settings)}
+    job = {"job_id": job_id, "creator_user_name": this.name, "created_time": now(), "settings": _stored(settings)}
     with workspaces.store.transaction():
         workspaces.store.put(workspace, JOB, job_id, job)
-        if access:
-            workspaces.permissions.set(workspace, "jobs", str(job_id), access)
+        owner = {"service_principal_name" if this.is_service_principal else "user_name": this.name}
+        access = access or [{**owner, "permission_level": "IS_OWNER"}]
+        workspaces.permissions.set(workspace, "jobs", str(job_id), access)
     return jsonify({"job_id": job_id})
 
 
@@ -39,7 +47,7 @@ def reset() -> Response:
     job = _job(fields)
     settings = dict(fields.get("new_settings") or {})
     settings.pop("access_control_list", None)
-    check_settings(settings)
+    _check(settings)
     all_workspaces().store.change(this_workspace(), JOB, job["job_id"], settings=_stored(settings))
     return jsonify({})
 
@@ -52,7 +60,7 @@ def update() -> Response:
     settings = {**job["settings"], **(fields.get("new_settings") or {})}
     for name in fields.get("fields_to_remove") or []:
         settings.pop(name, None)
-    check_settings(settings)
+    _check(settings)
     all_workspaces().store.change(this_workspace(), JOB, job["job_id"], settings=settings)
     return jsonify({})
 
@@ -65,13 +73,13 @@ def list_jobs() -> Response:
     jobs = all_workspaces().store.all(this_workspace(), JOB)
     found = [job for job in jobs if not name or job["settings"]["name"].lower() == name.lower()]
     page, rest = one_page(found, fields, _JOBS_PER_PAGE)
-    return jsonify({"jobs": page, **rest} if page else rest)
+    return jsonify({"jobs": [_described(job) for job in page], **rest} if page else rest)
 
 
 @blueprint.get("/get")
 def get() -> Response:
     """Return a job."""
-    return jsonify(_job(parameters()))
+    return jsonify(_described(_job(parameters())))
 
 
 @blueprint.post("/delete")
@@ -90,9 +98,17 @@ def run_now() -> Response:
     """Start a run of a job."""
     fields = parameters()
     job = _job(fields)
-    run_id = all_workspaces().engine.submit(
-        this_workspace(), job["settings"], job_id=job["job_id"], user=OWNER, parameters=fields.get("python_params")
+    settings, keys = job["settings"], [task["task_key"] for task in tasks_of(job["settings"])]
+    request = RunRequest(
+        creator=caller().name,
+        run_as=run_as(settings, job["creator_user_name"]),
+        job_id=job["job_id"],
+        only=chosen_tasks(fields, keys),
+        overriding=overriding_parameters(fields),
+        job_parameters=job_parameters(fields),
+        idempotency_token=idempotency_token(fields),
     )
+    run_id = all_workspaces().engine.submit(this_workspace(), settings, request)
     return jsonify({"run_id": run_id, "number_in_job": run_id})
 
 
@@ -106,8 +122,28 @@ def cancel_all_runs() -> Response:
 def _job(fields: Document) -> Document:
     job = all_workspaces().store.get(this_workspace(), JOB, number(fields, "job_id"))
     if job is None:
-        raise ApiError(400, "INVALID_PARAMETER_VALUE", f"Job {fields['job_id']} does not exist.")
+        raise invalid(f"Job {fields['job_id']} does not exist.")
     return job
+
+
+def _check(settings: Document) -> None:
+    if not settings.get("name"):
+        raise invalid("Job name is missing.")
+    check_run(settings)
+
+
+def check_run(settings: Document) -> None:
+    """Refuse a job or run that could not be run as given, or that runs as somebody who does not exist.
+
+    Raises: ApiError 400 or 404.
+    """
+    store, workspace = all_workspaces().store, this_workspace()
+    check_settings(settings, [cluster["cluster_id"] for cluster in store.all(workspace, CLUSTER)])
+    check_principal(store, workspace, settings.get("run_as") or {})
+
+
+def _described(job: Document) -> Document:
+    return {**job, "run_as_user_name": run_as(job["settings"], job["creator_user_name"])}
 
 
 def _stored(settings: Document) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
-from local_workspace.addresses import token_endpoint, workspace_url
+from local_workspace.addresses import token_endpoint, workspace_id, workspace_url
 from local_workspace.errors import ApiError
 from local_workspace.routes.common import all_workspaces, parameters, text, this_workspace
 from local_workspace.store import Document
@@ -18,8 +18,16 @@ _TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S10
 @blueprint.get("/.well-known/databricks-config")
 def databricks_config() -> Response:
     """Return what clients ask a host about itself."""
-    workspace = this_workspace()
-    return jsonify({"host": workspace_url(workspace), "cloud": "local", "workspace_id": workspace})
+    environments, workspace = all_workspaces().environments, this_workspace()
+    return jsonify(
+        {
+            "host": workspace_url(workspace),
+            "oidc_endpoint": f"{workspace_url(workspace)}/oidc",
+            # Clients know three clouds. Ids are digits, as on Databricks; the environments are counted.
+            "cloud": "AWS",
+            "workspace_id": workspace_id(environments, workspace),
+        }
+    )
 
 
 @blueprint.get("/oidc/.well-known/oauth-authorization-server")

@@ -52,7 +52,11 @@ def _graph(tasks: list[dict[str, Any]]) -> dict[str, Any]:
 
     A task's column is the number of tasks on the longest way to it.
     """
-    needs = {task["task_key"]: [need["task_key"] for need in task.get("depends_on") or []] for task in tasks}
+    keys = {task["task_key"] for task in tasks}
+    needs = {
+        task["task_key"]: [need["task_key"] for need in task.get("depends_on") or [] if need["task_key"] in keys]
+        for task in tasks
+    }
     column: dict[str, int] = {}
     while len(column) < len(needs):
         for key, before in needs.items():
@@ -137,7 +141,7 @@ def run_page(workspace: str, run_id: int) -> str:
     """Show a run with its task graph and the logs of its tasks."""
     records = all_workspaces().records
     run = records.get(workspace, run_id)
-    tasks = records.task_runs(workspace, run.get("parent_run_id", run_id))
+    tasks = records.latest_task_runs(workspace, run.get("parent_run_id", run_id))
     return _page(
         f"Run {run_id}",
         "run",

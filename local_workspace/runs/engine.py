@@ -10,8 +10,10 @@ from local_workspace import process
 from local_workspace.errors import not_found
 from local_workspace.layout import Layout
 from local_workspace.runs.records import RunRecords
+from local_workspace.runs.repairs import tasks_to_rerun
+from local_workspace.runs.requests import RunRequest, described_job_parameters, job_parameters, overriding_parameters
 from local_workspace.runs.settings import tasks_of
-from local_workspace.runs.states import ended, now, overall_state, state, succeeded
+from local_workspace.runs.states import ended, overall_state, state, succeeded
 from local_workspace.runs.task_runner import TaskRunner
 from local_workspace.store import RUN, TASK_RUN, Document, Store
 
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _NO_TIMEOUT_SECONDS = 10**9
+# The kind of the documents that say which run an idempotency token has started.
+_IDEMPOTENCY = "idempotency token"
 
 
 class RunEngine:
@@ -44,8 +48,11 @@ class RunEngine:
                     process_id = run.get("process_id")
                     if process_id and process.start_ticks(process_id) == run.get("process_birth"):
                         process.kill_group(process_id)
-                    gone = state("INTERNAL_ERROR", "FAILED", "The workspace was stopped while this was under way.")
-                    self._store.change(workspace, kind, run["run_id"], state=gone, end_time=now())
+                    gone = "The workspace was stopped while this was under way."
+                    if kind == TASK_RUN:
+                        self._records.end_task(workspace, run, "INTERNAL_ERROR", "FAILED", gone)
+                    else:
+                        self._records.end_run(workspace, run["run_id"], state("INTERNAL_ERROR", "FAILED", gone))
         for cluster in self._layout.clusters():
             process.end_shared_jvm(cluster)
 
@@ -53,30 +60,53 @@ class RunEngine:
         self,
         workspace: str,
         settings: Document,
-        *,
-        job_id: int | None,
-        user: str,
-        parameters: list[str] | None = None,
-        trigger: str = "ONE_TIME",
+        request: RunRequest,
     ) -> int:
         """Start a run and return its id; a job with too many active runs gets one that is skipped.
 
+        A request with the idempotency token of an earlier one gets that one's run.
+
         Raises: ApiError 400 when the tasks can't be run as given.
         """
-        tasks = tasks_of(settings)
+        tasks, token, job_id = tasks_of(settings), request.idempotency_token, request.job_id
         with self._start_lock:
+            earlier = self._store.get(workspace, _IDEMPOTENCY, token) if token else None
+            if earlier:
+                return int(earlier["run_id"])
             skipped = job_id is not None and self._is_at_limit(workspace, settings, job_id)
             with self._store.transaction():
-                run_id = self._records.create(
-                    workspace, settings, tasks, job_id=job_id, user=user, parameters=parameters, trigger=trigger
-                )
+                run_id = self._records.create(workspace, settings, tasks, request)
+                if token:
+                    self._store.put(workspace, _IDEMPOTENCY, token, {"run_id": run_id})
                 if skipped:
                     self._skip(workspace, run_id)
             if not skipped:
-                thread = threading.Thread(target=self._follow, args=(workspace, run_id), daemon=True)
-                self._threads[run_id] = thread
-                thread.start()
+                self._start(workspace, run_id)
         return run_id
+
+    def repair(self, workspace: str, run_id: int, fields: Document) -> int:
+        """Run tasks of a run that has ended again, those that a request's fields name, and return the repair's id.
+
+        Raises: ApiError 404 when there is no such run; ApiError 400 when it can't be repaired as asked.
+        """
+        given, values = overriding_parameters(fields), job_parameters(fields)
+        with self._start_lock:
+            run = self._store.get(workspace, RUN, run_id)
+            if run is None:
+                raise not_found(f"Run {run_id} does not exist.")
+            keys = tasks_to_rerun(fields, run, self._records.latest_task_runs(workspace, run_id))
+            overriding: Document = {"overriding_parameters": given} if given else {}
+            if values:
+                overriding["job_parameters"] = described_job_parameters(run["settings"], values)
+            repair_id = self._records.repair(workspace, run, keys, overriding)
+            self._cancelled.discard(run_id)
+            self._start(workspace, run_id)
+        return repair_id
+
+    def _start(self, workspace: str, run_id: int) -> None:
+        thread = threading.Thread(target=self._follow, args=(workspace, run_id), daemon=True)
+        self._threads[run_id] = thread
+        thread.start()
 
     def _is_at_limit(self, workspace: str, settings: Document, job_id: int) -> bool:
         return len(self._records.active(workspace, job_id)) >= int(settings.get("max_concurrent_runs") or 1)
@@ -120,14 +150,16 @@ class RunEngine:
             self._run_tasks(workspace, run_id)
         except Exception as error:
             log.exception("run %s", run_id)
-            for task in self._records.task_runs(workspace, run_id):
+            for task in self._records.latest_task_runs(workspace, run_id):
                 if not ended(task):
                     self._records.end_task(workspace, task, "INTERNAL_ERROR", "FAILED", str(error))
             self._records.end_run(workspace, run_id, state("INTERNAL_ERROR", "FAILED", str(error)))
         finally:
             for cluster in self._layout.clusters(run_id):
                 process.end_shared_jvm(cluster)
-            self._threads.pop(run_id, None)
+            # A repair may have put its own thread there by now.
+            if self._threads.get(run_id) is threading.current_thread():
+                del self._threads[run_id]
 
     def _run_tasks(self, workspace: str, run_id: int) -> None:
         run = self._store.change(workspace, RUN, run_id, state=state("RUNNING"))
@@ -140,18 +172,12 @@ class RunEngine:
             if timed_out or run_id in self._cancelled:
                 stop.set()
             self._advance(workspace, run, started, stop, "TIMEDOUT" if timed_out else "CANCELED")
-            if all(ended(task) for task in self._records.task_runs(workspace, run_id)):
+            if all(ended(task) for task in self._records.latest_task_runs(workspace, run_id)):
                 break
             time.sleep(_POLL_SECONDS)
-        tasks = self._records.task_runs(workspace, run_id)
-        self._store.change(
-            workspace,
-            RUN,
-            run_id,
-            state=overall_state(tasks, cancelled=run_id in self._cancelled, timed_out=timed_out),
-            end_time=now(),
-            execution_duration=now() - run["start_time"],
-        )
+        tasks = self._records.latest_task_runs(workspace, run_id)
+        final = overall_state(tasks, cancelled=run_id in self._cancelled, timed_out=timed_out)
+        self._records.end_run(workspace, run_id, final)
 
     def _advance(
         self, workspace: str, run: Document, started: set[str], stop: threading.Event, stop_result: str
@@ -161,11 +187,12 @@ class RunEngine:
         `started` holds the keys of the tasks started so far, and grows. When `stop` is set the tasks that are pending
         end with `stop_result`.
         """
-        tasks = {task["task_key"]: task for task in self._records.task_runs(workspace, run["run_id"])}
+        tasks = {task["task_key"]: task for task in self._records.latest_task_runs(workspace, run["run_id"])}
         for key, task in tasks.items():
             if task["state"]["life_cycle_state"] != "PENDING" or key in started:
                 continue
-            needs = [tasks[dependency["task_key"]] for dependency in task.get("depends_on") or []]
+            # A run of only some tasks does not wait for the others.
+            needs = [tasks[need["task_key"]] for need in task.get("depends_on") or [] if need["task_key"] in tasks]
             if stop.is_set():
                 message = f"The run was {stop_result.lower()}."
                 self._records.end_task(workspace, task, "TERMINATED", stop_result, message)

@@ -36,6 +36,29 @@ def succeeded(run: Mapping[str, Any]) -> bool:
     return bool(run["state"].get("result_state") == "SUCCESS")
 
 
+_TERMINATIONS = {
+    "SUCCESS": ("SUCCESS", "SUCCESS"),
+    "CANCELED": ("USER_CANCELED", "CLIENT_ERROR"),
+    "TIMEDOUT": ("CANCELED", "CLIENT_ERROR"),
+    "UPSTREAM_FAILED": ("SKIPPED", "CLIENT_ERROR"),
+    "MAXIMUM_CONCURRENT_RUNS_REACHED": ("MAX_CONCURRENT_RUNS_EXCEEDED", "CLIENT_ERROR"),
+    "FAILED": ("RUN_EXECUTION_ERROR", "CLIENT_ERROR"),
+}
+
+
+def status(run: Mapping[str, Any]) -> Document:
+    """Return what newer clients read instead of the state of a run or task run: its state, and why it has ended."""
+    found = run["state"]
+    if not ended(run):
+        return {"state": found["life_cycle_state"]}
+    code, kind = _TERMINATIONS[found["result_state"]]
+    # A run whose task failed ends with INTERNAL_ERROR too; a task run only when the workspace could not run it.
+    if found["life_cycle_state"] == "INTERNAL_ERROR" and "parent_run_id" in run:
+        code, kind = "INTERNAL_ERROR", "INTERNAL_ERROR"
+    details = {"code": code, "type": kind, "message": found["state_message"]}
+    return {"state": "TERMINATED", "termination_details": details}
+
+
 def overall_state(tasks: list[Document], *, cancelled: bool, timed_out: bool) -> Document:
     """Return the state of a run whose task runs have all ended."""
     if timed_out:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from local_workspace import process
-from local_workspace.addresses import client_variables
+from local_workspace.addresses import client_variables, mlflow_url
 from local_workspace.layout import Layout
 
 
@@ -16,17 +17,19 @@ class TaskEnvironment:
 
     layout: Layout
     url: str
-    token: str
+    token_of: Callable[[str, str], str]
 
     def variables(self, workspace: str, principal: str, **added: str) -> dict[str, str]:
-        """Return the variables of a process that runs in a workspace as `principal`."""
+        """Return the variables of a process that runs in a workspace as `principal`, with its token."""
+        token = self.token_of(workspace, principal)
+        tracking_uri = mlflow_url(self.url, workspace)
         conf_dir = self.layout.home(workspace) / "spark-conf"
         return process.task_variables(
             {
-                "MLFLOW_TRACKING_URI": self.url,
-                "MLFLOW_REGISTRY_URI": self.url,
-                "MLFLOW_TRACKING_TOKEN": self.token,
-                **client_variables(self.url, self.token, workspace),
+                "MLFLOW_TRACKING_URI": tracking_uri,
+                "MLFLOW_REGISTRY_URI": tracking_uri,
+                "MLFLOW_TRACKING_TOKEN": token,
+                **client_variables(self.url, token, workspace),
                 "BOOKING_PRINCIPAL": principal,
                 "BOOKING_LAKE": str(self.layout.lake(workspace)),
                 # As on a cluster, Spark's workers run the driver's Python, not the first python3 on the PATH.

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_workspace import process
-from local_workspace.dbfs import Dbfs, without_mount
+from local_workspace.dbfs import Dbfs, without_mounts
 from local_workspace.errors import ApiError, not_found
 from local_workspace.layout import Layout
 from local_workspace.runs.records import RunRecords
+from local_workspace.runs.requests import arguments
 from local_workspace.runs.states import now, state
 from local_workspace.runs.task_environment import TaskEnvironment
 from local_workspace.store import CLUSTER, TASK_RUN, Document, Store
@@ -71,6 +72,7 @@ class TaskRunner:
             run["run_as_user_name"],
             PYTHONPATH=":".join(map(str, wheels)),
             LOCAL_CLUSTER=str(cluster_folder),
+            LOCAL_DBFS=str(dbfs.root),
         )
         folder = self._layout.home(workspace) / "runs" / str(task_run_id)
         return _Launch(_command(run, task, dbfs), variables, folder, cluster_id, cluster_folder)
@@ -97,13 +99,14 @@ class TaskRunner:
 
     def _attempt_until_done(self, workspace: str, task: Document, launch: _Launch, stop: threading.Event) -> None:
         max_retries = int(task.get("max_retries") or 0)
-        attempt = 0
+        attempt, began = 0, self._store.change(workspace, TASK_RUN, task["run_id"])["start_time"]
+        self._store.change(workspace, TASK_RUN, task["run_id"], setup_duration=now() - began)
         while True:
             self._store.change(
                 workspace,
                 TASK_RUN,
                 task["run_id"],
-                attempt_number=attempt,
+                attempt_number=task["attempt_number"] + attempt,
                 state=state("RUNNING"),
                 cluster_instance={"cluster_id": launch.cluster_id},
             )
@@ -150,9 +153,7 @@ class TaskRunner:
 
 def _command(run: Document, task: Document, dbfs: Dbfs) -> list[str]:
     wheel_task = task["python_wheel_task"]
-    parameters = run["overriding_parameters"].get("python_params") or wheel_task.get("parameters") or []
-    named = [f"--{key}={value}" for key, value in (wheel_task.get("named_parameters") or {}).items()]
     return [
         *(sys.executable, "-c", process.TASK_PROGRAM, wheel_task["package_name"], wheel_task["entry_point"]),
-        *[without_mount(str(parameter), dbfs.root) for parameter in [*parameters, *named]],
+        *[without_mounts(argument, dbfs.root) for argument in arguments(run, task)],
     ]

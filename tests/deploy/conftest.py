@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from databricks.sdk import WorkspaceClient
 
 from tests.conftest import ROOT
 
@@ -31,6 +32,19 @@ def second_time():
     marker = pathlib.Path("marker")
     if not marker.exists(): marker.touch(); sys.exit("error: the first time fails")
     print("the second time works")
+def second_run():
+    marker = pathlib.Path("..", "second_run")
+    if not marker.exists(): marker.touch(); sys.exit("error: the first run fails")
+def read():
+    import pandas
+    from pyspark.sql import SparkSession
+    path = "/Volumes/dev/files/raw/in/a.csv"
+    print("argument", pathlib.Path(sys.argv[1]).read_text().split())
+    print("python", os.listdir("/Volumes/dev/files/raw/in"), os.path.exists(path), pathlib.Path(path).is_file(),
+          open(path).read().split(), pathlib.Path(path).read_text().split(), list(pandas.read_csv(path).a))
+    spark = SparkSession.builder.getOrCreate()
+    print("spark", [spark.read.option("header", "true").csv(one).count() for one in (path, "dbfs:" + path)])
+    spark.range(3).write.mode("overwrite").json("/Volumes/dev/files/raw/out")
 def jvm():
     from pyspark import SparkContext
     context = SparkContext.getOrCreate()
@@ -101,8 +115,8 @@ class Server:
             timeout=60,
         )
 
-    def api(self, name: str, method: str, path: str, /, **body: Any) -> Any:
-        answer = self.call(name, method, f"/api/2.1/{path}", **body)
+    def api(self, name: str, method: str, path: str, /, *, token: str | None = None, **body: Any) -> Any:
+        answer = self.call(name, method, f"/api/2.1/{path}", token=token, **body)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -139,7 +153,9 @@ class Server:
     def log(self, name: str, task_run_id: int) -> str:
         return str(self.api(name, "GET", f"jobs/runs/get-output?run_id={task_run_id}")["logs"])
 
-    def tiny_job(self, name: str, *tasks: dict[str, Any], job_name: str = "tiny", **settings: Any) -> int:
+    def tiny_job(
+        self, name: str, *tasks: dict[str, Any], job_name: str = "tiny", token: str | None = None, **settings: Any
+    ) -> int:
         """A job whose tasks are entry points of the tiny wheel."""
         wheel = self.root.parent / "tiny-0.1-py3-none-any.whl"
         if not wheel.exists():
@@ -169,10 +185,25 @@ class Server:
             }
             for task in map(dict, tasks)
         ]
-        return int(self.api(name, "POST", "jobs/create", name=job_name, tasks=full, **settings)["job_id"])
+        created = self.api(name, "POST", "jobs/create", token=token, name=job_name, tasks=full, **settings)
+        return int(created["job_id"])
 
     def run(self, name: str, job_id: int, **more: Any) -> int:
         return int(self.api(name, "POST", "jobs/run-now", job_id=job_id, **more)["run_id"])
+
+
+@pytest.fixture
+def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., WorkspaceClient]:
+    """Return a function that returns the SDK's client of a workspace, with the owner's token or another."""
+    for name in [name for name in os.environ if name.startswith("DATABRICKS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+
+    def make(workspace: str, token: str | None = None) -> WorkspaceClient:
+        return WorkspaceClient(host=f"http://{workspace}.workspace.test", token=token or server.token)
+
+    return make
 
 
 @pytest.fixture(scope="session")

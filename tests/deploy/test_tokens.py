@@ -15,7 +15,7 @@ from booking_mlops.errors import WorkspaceError
 from booking_mlops.io.workspace import Workspace
 from local_workspace.errors import ApiError
 from local_workspace.store import Store
-from local_workspace.tokens import LIFETIME, Tokens
+from local_workspace.tokens import LIFETIME, Caller, Tokens
 from tests.conftest import ROOT
 from tests.deploy.conftest import Server
 
@@ -50,11 +50,11 @@ def test_an_identity_is_worth_a_token_for_an_hour_in_its_own_workspace(tokens: T
     given = tokens.exchange("staging", CLIENT, identity, AUDIENCE)
     token = given["access_token"]
     assert given["expires_in"] == LIFETIME
-    assert tokens.accepts("staging", token)
-    assert not tokens.accepts("prod", token)
+    assert tokens.caller("staging", token) == Caller(CLIENT, is_service_principal=True)
+    assert tokens.caller("prod", token) is None
     assert not tokens.is_owner(token)
     clock.now += LIFETIME
-    assert not tokens.accepts("staging", token)
+    assert tokens.caller("staging", token) is None
 
 
 @pytest.mark.parametrize(
