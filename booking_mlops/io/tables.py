@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.errors import MissingTable, WriteFailed
-from booking_mlops.table import Table
+from booking_mlops.table import Table, sql_literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ class Tables:
         self._spark.sql(f"CREATE DATABASE IF NOT EXISTS {self._database}")
         lines = [
             f"`{column.name}` {column.sql_type}{'' if column.nullable else ' NOT NULL'} "
-            f"COMMENT {_literal(column.comment)}"
+            f"COMMENT {sql_literal(column.comment)}"
             for column in table.columns
         ]
         if self._primary_keys and table.key:
@@ -82,7 +82,7 @@ class Tables:
         clauses = ["USING DELTA"]
         if table.partition_by:
             clauses.append(f"PARTITIONED BY ({', '.join(table.partition_by)})")
-        clauses.append(f"COMMENT {_literal(table.comment)}")
+        clauses.append(f"COMMENT {sql_literal(table.comment)}")
         if table.indexed_columns is not None:
             clauses.append(f"TBLPROPERTIES ('{INDEXED_COLUMNS}' = '{table.indexed_columns}')")
         full = self.full_name(table.name)
@@ -109,7 +109,7 @@ class Tables:
         missing = [column for column in table.columns if column.name not in there]
         if not missing:
             return
-        added = [f"`{column.name}` {column.sql_type} COMMENT {_literal(column.comment)}" for column in missing]
+        added = [f"`{column.name}` {column.sql_type} COMMENT {sql_literal(column.comment)}" for column in missing]
         with self._writing(table.name):
             self._spark.sql(f"ALTER TABLE {full} ADD COLUMNS ({', '.join(added)})")
         log.warning("%s had no column %s: added", full, ", ".join(column.name for column in missing))
@@ -265,8 +265,3 @@ def _text(error: BaseException | None) -> str:
     java = getattr(error, "java_exception", None)
     trace = getattr(error, "_stackTrace", None) or getattr(error, "stackTrace", None)
     return f"{java.toString() if java is not None else ''} {error} {trace or ''}"
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
