@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.errors import MissingTable, WriteFailed
@@ -50,13 +51,16 @@ class Tables:
     """The Delta tables of one environment, by their short names.
 
     `primary_keys` says whether the catalog has primary keys: Unity Catalog on a cluster does, which makes a table with
-    one a feature table there.
+    one a feature table there. `as_of`, the day the data stand for, is recorded with each commit that replaces rows.
     """
 
-    def __init__(self, spark: SparkSession, database: str, *, primary_keys: bool = False) -> None:
+    def __init__(
+        self, spark: SparkSession, database: str, *, primary_keys: bool = False, as_of: date | None = None
+    ) -> None:
         self._spark = spark
         self._database = database
         self._primary_keys = primary_keys
+        self._as_of = as_of
 
     def full_name(self, table: str) -> str:
         """Return the table's name for SQL."""
@@ -201,9 +205,9 @@ class Tables:
             F.col(field.name) if field.name in known else F.lit(None).cast(field.dataType).alias(field.name)
             for field in schema.fields
         ]
-        writer = frame.select(*columns).writeTo(self.full_name(table))
-        if fingerprint is not None:
-            writer = writer.option("userMetadata", json.dumps({"fingerprint": fingerprint}))
+        note = {"fingerprint": fingerprint, "as_of": self._as_of and self._as_of.isoformat()}
+        known_of = json.dumps({name: value for name, value in note.items() if value is not None})
+        writer = frame.select(*columns).writeTo(self.full_name(table)).option("userMetadata", known_of)
         try:
             with self._writing(table):
                 write(writer)

@@ -6,7 +6,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from booking_mlops.config.checks import require
@@ -90,6 +90,7 @@ class _Scoring:
     threshold: float
     features_version: int
     now: datetime
+    as_of: date
 
     @property
     def day(self) -> str:
@@ -98,7 +99,7 @@ class _Scoring:
     @property
     def fingerprint(self) -> str:
         champion = self.champion
-        parts = (champion.name, champion.number, champion.run_id, self.features_version, self.day)
+        parts = (champion.name, champion.number, champion.run_id, self.features_version, self.day, self.as_of)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -122,7 +123,8 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         names = tuple(registry.input_schema(champion))
         self._require_inputs(champion, names, features, version)
         threshold = float(registry.metadata(champion).get("threshold", 0.5))
-        scoring = _Scoring(champion, names, threshold, version, self.session.clock().astimezone(timezone.utc))
+        now = self.session.clock().astimezone(timezone.utc)
+        scoring = _Scoring(champion, names, threshold, version, now, self.session.as_of)
         expected = features.count()
         written = tables.fingerprint(PREDICTIONS.name) != scoring.fingerprint
         drift: tuple[Finding, ...] = ()
@@ -231,6 +233,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             F.lit(scoring.features_version).cast("bigint").alias("features_version"),
             F.lit(scoring.now).cast("timestamp").alias("scored_at"),
             F.lit(scoring.now.date()).alias("scored_on"),
+            F.lit(scoring.as_of).alias("as_of"),
         )
 
     def _pickled(self, model: Any) -> bytes:

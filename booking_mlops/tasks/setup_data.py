@@ -7,6 +7,7 @@ import hashlib
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -40,6 +41,8 @@ class SetupDataConfig:
 
     `source_csv` is a path, `dbfs:/…` or `/Volumes/…`. When it is left out or nothing is there,
     `allow_synthetic_data` allows making `synthetic_rows` bookings (seed `synthetic_seed`) in its place.
+    An arrival more than `max_days_ahead` after `env.as_of` is a bad row, since hotels take bookings for two years at
+    most; so is one more than `max_days_back` before it, since 1900 and 1970 are what programs write for no date.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -56,10 +59,14 @@ class SetupDataConfig:
     synthetic_seed: int = 7
     max_rejected_share: float = 0.02
     status_words: StatusWords = field(default_factory=StatusWords)
+    max_days_ahead: int = 730
+    max_days_back: int = 20 * 365
 
     def __post_init__(self) -> None:
         require(self.synthetic_rows > 0, f"synthetic_rows: {self.synthetic_rows} is not above 0")
         require_share("max_rejected_share", self.max_rejected_share)
+        for name in ("max_days_ahead", "max_days_back"):
+            require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is below 0")
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class SetupDataResult(Result):
 
     source: str
     synthetic: bool
+    as_of: date
     read: int
     bookings: int
     states: Mapping[str, int]
@@ -84,7 +92,7 @@ class SetupDataResult(Result):
         ]
         lines += [("", f"{count:,} × {reason}") for reason, count in self.reasons.items()]
         kept, cancelled, still_open = (self.states.get(state, 0) for state in (NOT_CANCELED, CANCELED, OPEN))
-        lines.append(("states", f"{kept:,} kept, {cancelled:,} cancelled, {still_open:,} open"))
+        lines.append(("as of", f"{self.as_of}: {kept:,} kept, {cancelled:,} cancelled, {still_open:,} open"))
         state = "" if self.written else " (up to date, nothing written)"
         return [*lines, ("bookings", f"{self.bookings:,} rows, version {self.bookings_version}{state}")]
 
@@ -125,7 +133,14 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
     @property
     def rules(self) -> RowRules:
         """What decides whether a line is a booking."""
-        return RowRules(self.session.env.all_ranges, self.config.status_words)
+        config, session = self.config, self.session
+        return RowRules(
+            ranges=session.env.all_ranges,
+            status_words=config.status_words,
+            as_of=session.as_of,
+            max_days_ahead=config.max_days_ahead,
+            max_days_back=config.max_days_back,
+        )
 
     def _ingest(self, source: str, synthetic: bool, lines: DataFrame) -> SetupDataResult:
         from pyspark.sql import functions as F
@@ -157,6 +172,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         return SetupDataResult(
             source=source,
             synthetic=synthetic,
+            as_of=self.session.as_of,
             read=read,
             bookings=read - rejected,
             states={row["state"]: row["rows"] for row in kinds if not row["kind"]},

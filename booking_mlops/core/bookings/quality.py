@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -38,10 +39,16 @@ MAX_TEXT_LENGTH = 100
 
 @dataclass(frozen=True)
 class RowRules:
-    """What decides whether a line of the file is a booking."""
+    """What decides whether a line of the file is a booking.
+
+    It was made by the day `as_of`, and arrives at most `max_days_ahead` days after it or `max_days_back` before it.
+    """
 
     ranges: Ranges
     status_words: StatusWords
+    as_of: date
+    max_days_ahead: int
+    max_days_back: int
 
 
 _WHOLE = r"^\\d{1,9}$"
@@ -102,13 +109,28 @@ def _column_reason_sql(column: CsvColumn, rules: RowRules) -> str:
     return f"CASE {' '.join(cases)} END"
 
 
+def _dates_reason_sql(rules: RowRules) -> str:
+    """Return SQL for what is wrong between a row's dates and `as_of`.
+
+    The reason does not name that day: it stays the same until the row is good.
+    """
+    arrival = next(column for column in CSV_COLUMNS if column.kind == "date")
+    arrives_in = f"datediff(`{arrival.name}`, DATE'{rules.as_of}')"
+    is_more = f"concat('{arrival.header}: \"', {_text(arrival)}, '\" is more than "
+    return (
+        f"CASE WHEN {arrives_in} > {rules.max_days_ahead} THEN {is_more}{rules.max_days_ahead} days after as_of') "
+        f"WHEN {arrives_in} < -{rules.max_days_back} THEN {is_more}{rules.max_days_back} days before as_of') "
+        f"WHEN {arrives_in} > lead_time THEN '{arrival.header}: arrival minus lead time is after as_of' END"
+    )
+
+
 def reason_sql(rules: RowRules, malformed: str = "_malformed") -> str:
     """Return SQL for everything that is wrong with a line, as text, or '' when nothing is.
 
     The SQL reads `raw_row`, the raw and the typed columns, and `malformed`: the name of a boolean column that is true
     when the line does not have one field for each header.
     """
-    reasons = ", ".join(_column_reason_sql(column, rules) for column in CSV_COLUMNS)
+    reasons = ", ".join([*(_column_reason_sql(column, rules) for column in CSV_COLUMNS), _dates_reason_sql(rules)])
     return (
         # U+FFFD replaces bytes that are not UTF-8, as in a file in Latin-1. RLIKE finds it; `contains` does not, since
         # it compares the bytes as they were read.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
+from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.setup_data import SetupData
-from tests.conftest import Environment, write_bookings
-from tests.spark.conftest import make_task
+from tests.conftest import Cli, Environment, write_bookings
+from tests.spark.conftest import Trained, make_task, registry_of
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -44,7 +48,7 @@ class TestReading:
             ["Canceled"] * 3 + ["Not_Canceled"] * 2 + ["Open"] * 6
         )
         assert result.states == states(spark, environment)
-        assert ", 6 open" in dict(result.summary())["states"]
+        assert ", 6 open" in dict(result.summary())["as of"]
 
     def test_an_unknown_word_is_a_bad_row_that_names_the_nearest(
         self, spark: Any, environment: Environment, tmp_path: Path
@@ -81,3 +85,81 @@ class TestReading:
         assert not ingest("da gewesen, Da-Gewesen", "STORNIERT").written
         assert ingest("storniert", "Da Gewesen").written
         assert states(spark, environment) == {"Canceled": before["Not_Canceled"], "Not_Canceled": before["Canceled"]}
+
+
+def arriving(line: str, day: date, lead_time: int) -> str:
+    """A line of the file with another arrival and lead time."""
+    fields = line.split(",")
+    fields[8], fields[15] = str(lead_time), day.isoformat()
+    return ",".join(fields)
+
+
+def recorded(spark: Any, environment: Environment, table: str) -> Any:
+    """What the newest commit of a table says of itself."""
+    return json.loads(spark.sql(f"DESCRIBE HISTORY {environment.table(table)} LIMIT 1").first()["userMetadata"])
+
+
+class TestAsOf:
+    def test_what_lies_after_it_or_is_too_far_away_is_a_bad_row_until_its_day_has_come(
+        self, spark: Any, environment: Environment, tmp_path: Path, booking_mlops: Cli
+    ) -> None:
+        csv, as_of = tmp_path / "Booking.csv", date(2026, 3, 1)
+        lines = write_bookings(csv, 100)
+        lines[1:7] = [
+            arriving(lines[1], as_of + timedelta(10), 10),
+            arriving(lines[2], as_of + timedelta(10), 9),
+            arriving(lines[3], as_of + timedelta(730), 800),
+            arriving(lines[4], as_of + timedelta(731), 800),
+            arriving(lines[5], as_of - timedelta(7300), 3),
+            arriving(lines[6], as_of - timedelta(7301), 3),
+        ]
+        csv.write_text("\n".join(lines), encoding="utf-8")
+        arguments = ["setup-data", "--env-file", environment.file, "--set", f"source_csv={csv}",
+                     "--set", "max_rejected_share=0.03"]  # fmt: skip
+
+        def reasons() -> dict[int, str]:
+            rows = spark.table(environment.table("bookings_rejected")).collect()
+            return {row["source_line"]: row["reason"] for row in rows}
+
+        done = booking_mlops(*arguments, "--as-of", "2026-03-01")
+        assert done.code == 0, done.err
+        assert reasons() == {
+            3: "date of reservation: arrival minus lead time is after as_of",
+            5: f'date of reservation: "{as_of + timedelta(731)}" is more than 730 days after as_of',
+            7: f'date of reservation: "{as_of - timedelta(7301)}" is more than 7300 days before as_of',
+        }
+        assert "2026-03-01: " in done.out
+        assert recorded(spark, environment, "bookings")["as_of"] == "2026-03-01"
+        assert booking_mlops(*arguments, "--as-of", "2026-03-02").code == 0
+        assert set(reasons()) == {6, 7}
+        assert "nothing written" in booking_mlops(*arguments, "--set", "env.as_of=2026-03-09").out
+        assert recorded(spark, environment, "bookings")["as_of"] == "2026-03-02"
+        fewer = booking_mlops(*arguments, "--set", "max_days_ahead=5")
+        assert "1 × date of reservation: is more than 5 days after as_of" not in fewer.out  # today is later
+        refused = booking_mlops(*arguments, "--as-of", "2015-01-01")
+        assert refused.code == 1
+        assert "rows are bad" in refused.err
+
+    def test_it_is_recorded_with_tables_versions_and_predictions(self, spark: Any, trained: Trained) -> None:
+        for table in ("bookings", "features", "labels", "predictions"):
+            assert recorded(spark, trained.environment, table)["as_of"] == "2026-03-01"
+        days = spark.table(trained.environment.table("predictions")).select("as_of").distinct().collect()
+        assert [row["as_of"] for row in days] == [date(2026, 3, 1)]
+        registry = registry_of(trained.environment)
+        version = registry.require_champion()
+        assert version.tags["as_of"] == registry.params(version.run_id)["as_of"] == "2026-03-01"
+        assert json.loads(registry.read_file(version.run_id, "config.json"))["env"]["as_of"] == "2026-03-01"
+
+    def test_the_clock_alone_changes_no_table(self, spark: Any, featured: Environment) -> None:
+        assert not make_task(FeatureTableCreation, spark, featured, day=2).run().written
+
+    def test_predictions_of_an_earlier_release_get_the_column(self, spark: Any, good: Environment) -> None:
+        make_task(ModelInferenceBatch, spark, good, "drift.policy=skip", day=21).run()
+        table = good.table("predictions")
+        spark.sql(f"CREATE OR REPLACE TABLE {table} PARTITIONED BY (scored_on) AS SELECT * EXCEPT (as_of) FROM {table}")
+        make_task(ModelInferenceBatch, spark, good, "drift.policy=skip", "env.as_of=2026-03-20", day=22).run()
+        days = spark.table(table).where("scored_on >= DATE'2026-03-21'").select("scored_on", "as_of").distinct()
+        assert sorted((row["scored_on"].day, row["as_of"]) for row in days.collect()) == [
+            (21, None),
+            (22, date(2026, 3, 20)),
+        ]
