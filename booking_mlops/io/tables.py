@@ -47,6 +47,19 @@ def to_pandas(rows: DataFrame) -> pd.DataFrame:
     return frame
 
 
+def latest_day(rows: DataFrame, column: str, before: date, condition: str | None = None) -> date | None:
+    """Return the latest date in `column` of the rows that meet `condition`: by default, of those before `before`.
+
+    When all rows are before that day, the condition is not looked at: Delta's log has the answer.
+    """
+    latest = f"max({column}) AS day"
+    newest: date | None = rows.selectExpr(latest).collect()[0]["day"]
+    if newest is None or newest < before:
+        return newest
+    found: date | None = rows.where(condition or f"{column} < DATE'{before}'").selectExpr(latest).collect()[0]["day"]
+    return found
+
+
 class Tables:
     """The Delta tables of one environment, by their short names.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from booking_mlops.config.environment import EnvConfig
+from booking_mlops.core.bookings.features import certain_sql
 from booking_mlops.core.bookings.schema import LABEL
 from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, LABELS, PREDICTIONS
 from booking_mlops.errors import BrokenPromise
@@ -59,11 +60,18 @@ class IntegrationTest(Task[IntegrationTestConfig, IntegrationTestResult]):
         labels, predictions = tables.read(LABELS.name), tables.read(PREDICTIONS.name)
         newest = predictions.where(f"scored_on = (SELECT max(scored_on) FROM {tables.full_name(PREDICTIONS.name)})")
         key = "booking_id"
+        certain = certain_sql(self.session.as_of)
+        # The labels may be of an earlier day than this test.
+        labelled_until = f"(SELECT max(event_date) FROM {tables.full_name(LABELS.name)})"
+        due = bookings.where(f"{certain} AND date_of_reservation <= {labelled_until}")
         return {
             "every booking is there once": bookings.groupBy(key).count().where("count > 1").count(),
             "every feature row is a booking": features.join(bookings, key, "left_anti").count(),
-            "features and labels are of the same bookings": features.join(labels, key, "left_anti").count()
-            + labels.join(features, key, "left_anti").count(),
+            "every label is of a booking with features": labels.join(features, key, "left_anti").count(),
+            "every label is certain": labels.join(bookings.where(f"NOT ({certain})"), key, "left_semi").count(),
+            "every certain outcome is a label": features.join(due, key, "left_semi")
+            .join(labels, key, "left_anti")
+            .count(),
             "features hold no label": sum(name in features.columns for name in (LABEL, "booking_status")),
             "features were known when the booking was made": features.where(
                 "booked_on <> date_sub(arrival_date, lead_time)"

@@ -187,7 +187,9 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         Raises: DriftAlarm when that is an alarm and the policy is to hold the scores.
         """
         config = self.config.drift
-        sample = read_drift_sample(self.session.tables, config, reference, scoring.names, scoring.features_version)
+        sample = read_drift_sample(
+            self.session.tables, config, reference, scoring.as_of, scoring.names, scoring.features_version
+        )
         found = drift_findings(sample, config, scoring.names)
         noticed = tuple(finding for finding in found if finding.level in ("warn", "alarm"))
         for one in noticed:

@@ -46,7 +46,7 @@ FEATURE_TABLE = Table(
 
 LABELS = Table(
     "labels",
-    "Whether a booking was cancelled; kept apart from the features",
+    "Whether a booking was cancelled: only of those with an outcome whose day of arrival is past",
     (
         _BOOKING_ID,
         Column(LABEL, "INT", "1 when the booking was cancelled"),

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from booking_mlops.core.bookings.features import DEFAULT_FEATURES
+from booking_mlops.core.model.families.random_forest import RandomForest
+from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.setup_data import SetupData
@@ -163,3 +166,82 @@ class TestAsOf:
             (21, None),
             (22, date(2026, 3, 20)),
         ]
+
+
+AS_OF = date(2018, 3, 1)
+
+
+def arrival_of(line: str) -> date:
+    day = line.split(",")[15]
+    month, of_month, year = day.split("/") if "/" in day else (*day.split("-")[1:], day.split("-")[0])
+    return date(int(year), int(month), int(of_month))
+
+
+def booked_by(lines: list[str], as_of: date) -> list[str]:
+    """The header, and the lines of the bookings that had been made by that day."""
+    made = [line for line in lines[1:] if arrival_of(line) - timedelta(int(line.split(",")[8])) <= as_of]
+    return [lines[0], *made]
+
+
+def as_known_on(lines: list[str], as_of: date) -> list[str]:
+    """The lines as they were on that day: of the arrivals ahead, who cancels has done so, and the others are open."""
+    return [
+        line.replace(",Not_Canceled", ",") if n and arrival_of(line) >= as_of else line for n, line in enumerate(lines)
+    ]
+
+
+def feature_tables(spark: Any, environment: Environment, csv: Path, as_of: date) -> Any:
+    day = f"env.as_of={as_of}"
+    make_task(SetupData, spark, environment, f"source_csv={csv}", day).run()
+    return make_task(FeatureTableCreation, spark, environment, day).run()
+
+
+class TestLabels:
+    def test_only_certain_outcomes_are_labels_and_labels_of_cancellations_ahead_would_mislead(
+        self, spark: Any, environment: Environment, tmp_path: Path
+    ) -> None:
+        csv = tmp_path / "Booking.csv"
+        lines = booked_by(write_bookings(csv, 6000), AS_OF)
+        csv.write_text("\n".join(as_known_on(lines, AS_OF)), encoding="utf-8")
+        past = [line for line in lines[1:] if arrival_of(line) < AS_OF]
+        result = feature_tables(spark, environment, csv, AS_OF)
+        assert (result.rows, result.labelled) == (len(lines) - 1, len(past))
+        assert f"{len(lines) - 1 - len(past):,} bookings have no certain outcome as of 2018-03-01" in str(
+            result.summary()
+        )
+        labels = spark.table(environment.table("labels"))
+        assert str(labels.selectExpr("max(event_date)").first()[0]) < "2018-03-01"
+
+        known = spark.table(environment.table("bookings")).select("booking_id", "booking_status")
+        table = spark.table(environment.table("features")).join(known, "booking_id")
+        rows = table.join(labels, "booking_id", "left").toPandas()
+        truth = {line.split(",")[0]: line.endswith(",Canceled") for line in lines[1:]}
+        rows["cancelled"] = rows["booking_id"].map(truth).astype(int)
+        ahead = rows[rows["arrival_date"] >= AS_OF]
+        assert ahead["is_canceled"].isna().all()
+        certain, stated = rows[rows["is_canceled"].notna()], rows[rows["booking_status"] != "Open"]
+        assert certain["is_canceled"].mean() == pytest.approx(certain["cancelled"].mean())
+        # Whoever takes each stated outcome for a label finds far more cancellations than there are in the end ...
+        assert stated["cancelled"].mean() > rows["cancelled"].mean() + 0.1
+        # ... and so does the model, for bookings that are open.
+        still_open = ahead[ahead["booking_status"] == "Open"]
+        assert len(still_open) > 300
+
+        def expected(train: Any) -> float:
+            model = RandomForest(n_estimators=40).fit(
+                as_model_input(train, DEFAULT_FEATURES), train["cancelled"].to_numpy()
+            )
+            return float(cancellation_probability(model, as_model_input(ahead, DEFAULT_FEATURES)).mean())
+
+        actual = ahead["cancelled"].mean()
+        print(
+            "BIAS",
+            certain.cancelled.mean(),
+            stated.cancelled.mean(),
+            rows.cancelled.mean(),
+            expected(certain),
+            expected(stated),
+            actual,
+        )
+        assert abs(expected(certain) - actual) < 0.08
+        assert expected(stated) > actual + 0.1
