@@ -35,7 +35,7 @@ HALVES = [
         "every label is certain": "UPDATE {bookings} SET booking_status = 'Open' WHERE booking_id = 'INN00004'",
         "features were known when the booking was made": "UPDATE {features} SET booked_on = arrival_date + 1 "
         "WHERE booking_id = 'INN00003'",
-        "every booking is scored on the newest day": "DELETE FROM {predictions} WHERE booking_id = 'INN00002'",
+        "every booking to be scored is, on the newest day": "DELETE FROM {predictions} WHERE booking_id = 'INN00002'",
         "probabilities are between 0 and 1": "UPDATE {predictions} SET cancellation_probability = 1.2 "
         "WHERE booking_id = 'INN00003'",
         "the newest scores are the champion's": "UPDATE {predictions} SET model_version = 7",

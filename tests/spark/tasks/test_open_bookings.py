@@ -12,11 +12,14 @@ import pytest
 from booking_mlops.core.bookings.features import DEFAULT_FEATURES
 from booking_mlops.core.model.families.random_forest import RandomForest
 from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
+from booking_mlops.errors import BrokenPromise
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
+from booking_mlops.tasks.integration_test import IntegrationTest
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
+from booking_mlops.tasks.model_monitor import ModelMonitor
 from booking_mlops.tasks.setup_data import SetupData
 from tests.conftest import Cli, Environment, write_bookings
-from tests.spark.conftest import Trained, make_task, registry_of
+from tests.spark.conftest import Trained, broken, make_task, registry_of
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -168,7 +171,7 @@ class TestAsOf:
         ]
 
 
-AS_OF = date(2018, 3, 1)
+AS_OF, LATER = date(2018, 3, 1), date(2018, 10, 1)
 
 
 def arrival_of(line: str) -> date:
@@ -245,3 +248,72 @@ class TestLabels:
         )
         assert abs(expected(certain) - actual) < 0.08
         assert expected(stated) > actual + 0.1
+
+
+class TestScope:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def half_open(spark: Any, good: Environment) -> Any:
+        """The good champion's environment, on a day on which 30 of its bookings are open and 20 of them ahead."""
+        table = good.table("bookings")
+        before = {name: spark.sql(f"DESCRIBE HISTORY {good.table(name)} LIMIT 1").first()["version"]
+                  for name in ("bookings", "features", "labels")}  # fmt: skip
+        ids = spark.table(table).where(f"date_of_reservation >= DATE'{LATER}'").orderBy("booking_id").limit(20)
+        gone = spark.table(table).where(f"date_of_reservation < DATE'{LATER}'").orderBy("booking_id").limit(10)
+        opened = [row["booking_id"] for row in ids.union(gone).collect()]
+        spark.sql(f"UPDATE {table} SET booking_status = 'Open' WHERE booking_id IN {tuple(opened)}")
+        make_task(FeatureTableCreation, spark, good, f"env.as_of={LATER}").run()
+        yield good, set(opened[:20])
+        for name, version in before.items():
+            spark.sql(f"RESTORE TABLE {good.table(name)} TO VERSION AS OF {version}")
+
+    def scored(self, spark: Any, environment: Environment, day: int, *settings: str) -> tuple[Any, list[str]]:
+        task = make_task(ModelInferenceBatch, spark, environment, "drift.policy=skip", *settings, day=day)
+        result = task.run()
+        rows = spark.table(environment.table("predictions")).where(f"scored_on = DATE'2026-03-{day}'").collect()
+        return result, [row["booking_id"] for row in rows]
+
+    def test_the_open_bookings_that_are_yet_to_arrive_are_scored_once(self, spark: Any, half_open: Any) -> None:
+        environment, ahead = half_open
+        result, ids = self.scored(spark, environment, 23, f"env.as_of={LATER}")
+        assert sorted(ids) == sorted(ahead)
+        assert (result.rows, result.written) == (20, True)
+        assert "open and arrive on 2018-10-01 or later" in str(result.summary())
+        assert not self.scored(spark, environment, 23, f"env.as_of={LATER}", "scope=open")[0].written
+        checked = make_task(IntegrationTest, spark, environment, f"env.as_of={LATER}").run()
+        assert "every booking to be scored is, on the newest day" in checked.promises
+        lost = f"DELETE FROM {{predictions}} WHERE booking_id = '{ids[0]}'"
+        unscored = r"every booking to be scored is, on the newest day \(1 do not\)"
+        with broken(spark, environment, lost), pytest.raises(BrokenPromise, match=unscored):
+            make_task(IntegrationTest, spark, environment, f"env.as_of={LATER}").run()
+        # An outcome that arrives takes the booking out of the scores.
+        table = environment.table("bookings")
+        spark.sql(f"UPDATE {table} SET booking_status = 'Canceled' WHERE booking_id = '{ids[0]}'")
+        fewer, left = self.scored(spark, environment, 23, f"env.as_of={LATER}")
+        assert (fewer.rows, set(left)) == (19, ahead - {ids[0]})
+        spark.sql(f"UPDATE {table} SET booking_status = 'Open' WHERE booking_id = '{ids[0]}'")
+
+    def test_all_are_scored_when_asked_for_or_none_is_open(self, spark: Any, half_open: Any) -> None:
+        environment, _ = half_open
+        whole = spark.table(environment.table("features")).count()
+        asked, ids = self.scored(spark, environment, 24, f"env.as_of={LATER}", "scope=all")
+        assert (asked.rows, len(ids)) == (whole, whole)
+        assert "as scope: all asks for" in str(asked.summary())
+        later, _ = self.scored(spark, environment, 25)
+        assert later.rows == whole
+        assert "all: no booking is open and arrives on 2026-03-25 or later" in str(later.summary())
+
+    def test_nothing_open_is_said_and_nothing_is_written(self, spark: Any, half_open: Any, booking_mlops: Cli) -> None:
+        environment, _ = half_open
+        before = spark.sql(f"DESCRIBE HISTORY {environment.table('predictions')}").count()
+        done = booking_mlops("model-inference-batch", "--env-file", environment.file, "--set", "scope=open")
+        assert done.code == 0, done.err
+        assert "nothing to score, nothing written" in done.out
+        assert "no booking is open" in done.out
+        assert spark.sql(f"DESCRIBE HISTORY {environment.table('predictions')}").count() == before
+
+    def test_the_monitor_runs_on_scores_of_open_bookings(self, spark: Any, half_open: Any) -> None:
+        environment, _ = half_open
+        self.scored(spark, environment, 26, f"env.as_of={LATER}")
+        result = make_task(ModelMonitor, spark, environment, f"env.as_of={LATER}", "fail_on_alarm=false").run()
+        assert result.window.last < LATER
