@@ -17,6 +17,7 @@ from booking_mlops.core.bookings import synthetic_data
 from booking_mlops.errors import ConfigError
 from booking_mlops.runner import (
     Summary,
+    add_as_of_argument,
     add_environment_arguments,
     add_task_arguments,
     config_files,
@@ -66,7 +67,7 @@ def show_config(arguments: argparse.Namespace) -> None:
     task = task_type(_key(arguments.task))
     config = load_config(task, *config_files(task.key(), arguments), arguments.settings)
     # By way of JSON, whose lists and mappings are YAML's.
-    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    values = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", run_pipeline, "Run all tasks in order, in one process, and sum up what they did.")
     add_environment_arguments(run)
+    add_as_of_argument(run)
     run.add_argument(
         "--booking-csv", metavar="FILE", type=Path, help="your own Booking.csv (default: what the environment says)"
     )

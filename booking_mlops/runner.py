@@ -73,6 +73,20 @@ def add_task_arguments(parser: argparse.ArgumentParser, key: str) -> None:
     """Add the arguments that every task takes."""
     parser.add_argument("--conf-file", metavar="FILE", type=Path, help=f"default: CONF_DIR/tasks/{key}.yml")
     add_environment_arguments(parser)
+    add_as_of_argument(parser)
+
+
+def add_as_of_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--as-of`, which is short for a setting of the environment."""
+    parser.add_argument(
+        "--as-of",
+        dest="settings",
+        metavar="DATE",
+        action="append",
+        default=[],
+        type="env.as_of={}".format,
+        help="the day the data stand for, such as 2018-10-01 (default: today in UTC); short for --set env.as_of=DATE",
+    )
 
 
 def config_files(key: str, arguments: argparse.Namespace) -> tuple[Path, Path]:

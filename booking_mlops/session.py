@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,11 @@ class Session:
         self._archive_classes = archive_classes
 
     @cached_property
+    def as_of(self) -> date:
+        """The day the data stand for: the environment's, else the clock's in UTC; it stays the same past midnight."""
+        return self.env.as_of or self.clock().astimezone(timezone.utc).date()
+
+    @cached_property
     def spark(self) -> SparkSession:
         """The Spark session.
 
@@ -73,7 +78,8 @@ class Session:
         """The environment's tables."""
         database = self.machine.database(self.env.catalog, self.env.schema)
         # A laptop's catalog has no keys, whatever its name.
-        return Tables(self.spark, database, primary_keys=self.env.in_unity_catalog and self.machine.on_cluster)
+        primary_keys = self.env.in_unity_catalog and self.machine.on_cluster
+        return Tables(self.spark, database, primary_keys=primary_keys, as_of=self.as_of)
 
     @cached_property
     def registry(self) -> Registry:

@@ -1,4 +1,4 @@
-"""A Delta table's definition: `core` says what the tables are, `io` creates them."""
+"""A Delta table's definition, and text in SQL: what `core` and `io` have in common."""
 
 from __future__ import annotations
 
@@ -31,3 +31,9 @@ class Table:
     def column_names(self) -> tuple[str, ...]:
         """The column names in order."""
         return tuple(column.name for column in self.columns)
+
+
+def sql_literal(text: str) -> str:
+    """Return `text` as a string of Spark SQL."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal
 
 from booking_mlops.config.checks import require, require_identifier
@@ -73,7 +74,8 @@ class EnvConfig:
 
     `tracking_uri` and `registry_uri` are MLflow's; left out, the machine decides: the workspace on Databricks, a SQLite
     file in the lake on a laptop. `ranges` are inclusive bounds of numeric columns, on top of `DEFAULT_RANGES`: a value
-    outside is a bad row of a file, and is counted in training and monitoring.
+    outside is a bad row of a file, and is counted in training and monitoring. `as_of` is the day the data stand for:
+    what lies after it is not known yet. Left out, it is the clock's day in UTC.
     """
 
     environment: str
@@ -83,6 +85,7 @@ class EnvConfig:
     model_name: str
     tracking_uri: str | None = None
     registry_uri: str | None = None
+    as_of: date | None = None
     sampling: Sampling = field(default_factory=Sampling)
     ranges: Ranges = field(default_factory=dict)
     permissions: Permissions = field(default_factory=Permissions)

@@ -7,6 +7,7 @@ import logging
 import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,7 +55,8 @@ def read_yaml(path: Path) -> Tree:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: can't be read: {error}") from error
-    except yaml.YAMLError as error:
+    # A date that does not exist is a ValueError.
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
@@ -76,7 +78,7 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
         raise ConfigError(f"--set {setting}: expected key=value, such as --set model.max_depth=8")
     try:
         return parts, yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
 
 
@@ -174,10 +176,21 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _date(value: Any) -> Any:
+    # A date with a time is a date to Python; text is a date that was recorded or quoted.
+    if isinstance(value, (str, datetime)):
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError:
+            raise ConfigError(f"expected a date such as 2018-10-01, found '{value}'") from None
+    return value
+
+
 def _type_name(hint: Any) -> str:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(map(_type_name, typing.get_args(hint)))
-    names = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "NoneType": "empty"}
+    names = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "NoneType": "empty",
+             "date": "a date such as 2018-10-01"}  # fmt: skip
     name = getattr(hint, "__name__", str(hint))
     return names.get(name, str(hint).replace("typing.", "").replace("collections.abc.", ""))
 
@@ -212,7 +225,7 @@ def _typed(config_type: type[ConfigT], tree: Mapping[str, Any], path: str) -> Co
     def family(value: Mapping[str, Any]) -> Any:
         return _typed(family_type(str(value.get("kind", DEFAULT_KIND))), value, "model.")
 
-    hooks = {float: _number, int: _whole, ModelFamily: family}
+    hooks = {float: _number, int: _whole, date: _date, ModelFamily: family}
     try:
         rules = dacite.Config(strict=True, cast=[tuple], type_hooks=hooks)
         return typing.cast(ConfigT, dacite.from_dict(config_type, dict(tree), rules))

@@ -9,10 +9,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.errors import MissingTable, WriteFailed
-from booking_mlops.table import Table
+from booking_mlops.table import Table, sql_literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,17 +47,33 @@ def to_pandas(rows: DataFrame) -> pd.DataFrame:
     return frame
 
 
+def latest_day(rows: DataFrame, column: str, before: date, condition: str | None = None) -> date | None:
+    """Return the latest date in `column` of the rows that meet `condition`: by default, of those before `before`.
+
+    When all rows are before that day, the condition is not looked at: Delta's log has the answer.
+    """
+    latest = f"max({column}) AS day"
+    newest: date | None = rows.selectExpr(latest).collect()[0]["day"]
+    if newest is None or newest < before:
+        return newest
+    found: date | None = rows.where(condition or f"{column} < DATE'{before}'").selectExpr(latest).collect()[0]["day"]
+    return found
+
+
 class Tables:
     """The Delta tables of one environment, by their short names.
 
     `primary_keys` says whether the catalog has primary keys: Unity Catalog on a cluster does, which makes a table with
-    one a feature table there.
+    one a feature table there. `as_of`, the day the data stand for, is recorded with each commit that replaces rows.
     """
 
-    def __init__(self, spark: SparkSession, database: str, *, primary_keys: bool = False) -> None:
+    def __init__(
+        self, spark: SparkSession, database: str, *, primary_keys: bool = False, as_of: date | None = None
+    ) -> None:
         self._spark = spark
         self._database = database
         self._primary_keys = primary_keys
+        self._as_of = as_of
 
     def full_name(self, table: str) -> str:
         """Return the table's name for SQL."""
@@ -74,7 +91,7 @@ class Tables:
         self._spark.sql(f"CREATE DATABASE IF NOT EXISTS {self._database}")
         lines = [
             f"`{column.name}` {column.sql_type}{'' if column.nullable else ' NOT NULL'} "
-            f"COMMENT {_literal(column.comment)}"
+            f"COMMENT {sql_literal(column.comment)}"
             for column in table.columns
         ]
         if self._primary_keys and table.key:
@@ -82,7 +99,7 @@ class Tables:
         clauses = ["USING DELTA"]
         if table.partition_by:
             clauses.append(f"PARTITIONED BY ({', '.join(table.partition_by)})")
-        clauses.append(f"COMMENT {_literal(table.comment)}")
+        clauses.append(f"COMMENT {sql_literal(table.comment)}")
         if table.indexed_columns is not None:
             clauses.append(f"TBLPROPERTIES ('{INDEXED_COLUMNS}' = '{table.indexed_columns}')")
         full = self.full_name(table.name)
@@ -109,7 +126,7 @@ class Tables:
         missing = [column for column in table.columns if column.name not in there]
         if not missing:
             return
-        added = [f"`{column.name}` {column.sql_type} COMMENT {_literal(column.comment)}" for column in missing]
+        added = [f"`{column.name}` {column.sql_type} COMMENT {sql_literal(column.comment)}" for column in missing]
         with self._writing(table.name):
             self._spark.sql(f"ALTER TABLE {full} ADD COLUMNS ({', '.join(added)})")
         log.warning("%s had no column %s: added", full, ", ".join(column.name for column in missing))
@@ -201,9 +218,9 @@ class Tables:
             F.col(field.name) if field.name in known else F.lit(None).cast(field.dataType).alias(field.name)
             for field in schema.fields
         ]
-        writer = frame.select(*columns).writeTo(self.full_name(table))
-        if fingerprint is not None:
-            writer = writer.option("userMetadata", json.dumps({"fingerprint": fingerprint}))
+        note = {"fingerprint": fingerprint, "as_of": self._as_of and self._as_of.isoformat()}
+        known_of = json.dumps({name: value for name, value in note.items() if value is not None})
+        writer = frame.select(*columns).writeTo(self.full_name(table)).option("userMetadata", known_of)
         try:
             with self._writing(table):
                 write(writer)
@@ -265,8 +282,3 @@ def _text(error: BaseException | None) -> str:
     java = getattr(error, "java_exception", None)
     trace = getattr(error, "_stackTrace", None) or getattr(error, "stackTrace", None)
     return f"{java.toString() if java is not None else ''} {error} {trace or ''}"
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

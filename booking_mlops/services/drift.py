@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -19,7 +20,7 @@ from booking_mlops.core.drift.measures import feature_findings
 from booking_mlops.core.drift.seasons import Window, newest_window, same_seasons, within
 from booking_mlops.errors import MissingTable, RegistryError
 from booking_mlops.io.registry import Registry, Version
-from booking_mlops.io.tables import Tables, to_pandas
+from booking_mlops.io.tables import Tables, latest_day, to_pandas
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -110,20 +111,23 @@ def read_drift_sample(
     tables: Tables,
     config: DriftConfig,
     reference: pd.DataFrame | None,
+    as_of: date,
     names: Sequence[str] = DEFAULT_FEATURES,
     features_version: int | None = None,
 ) -> DriftSample:
     """Read the newest bookings of a version of the features, and pick what to compare them with.
 
+    The newest are those that arrived last before the day `as_of`: of the arrivals ahead, many are not booked yet.
     Without a reference sample (`load_reference`) they are compared with the same table.
 
-    Raises: MissingTable when there are no features.
+    Raises: MissingTable when no features are of an arrival before `as_of`.
     """
     features = tables.read(FEATURE_TABLE.name, features_version)
-    # Delta's log knows the latest arrival without a look at the rows.
-    last = features.selectExpr("max(arrival_date) AS last").collect()[0]["last"]
+    last = latest_day(features, "arrival_date", as_of)
     if last is None:
-        raise MissingTable(f"{tables.full_name(FEATURE_TABLE.name)} is empty; run feature-table-creation")
+        raise MissingTable(
+            f"{tables.full_name(FEATURE_TABLE.name)} has no arrivals before {as_of}; run feature-table-creation"
+        )
     window = newest_window(last, config.window_days)
     seasons = same_seasons(window, config.season_margin_days)
     columns = ["booking_id", *names, FEATURE_KEY]

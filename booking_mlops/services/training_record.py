@@ -100,6 +100,7 @@ class TrainingRecord:
         return {
             "git_commit": git_commit(),
             "environment": self._session.env.environment,
+            "as_of": self._session.as_of.isoformat(),
             FEATURES_VERSION_TAG: str(data.features_version),
             LABELS_VERSION_TAG: str(data.labels_version),
             TRAINING_ROWS_TAG: str(len(data.train)),
@@ -161,6 +162,7 @@ class TrainingRecord:
             "Features": ", ".join(self._recipe.inputs),
             "Model": ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(self._recipe.model).items()),
             "Delta versions": f"features {data.features_version}, labels {data.labels_version}",
+            "As of": tags["as_of"],
             "Git commit": tags["git_commit"],
         }
         return model_report.render(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
 
 from booking_mlops.config.environment import EnvConfig
-from booking_mlops.core.bookings.features import feature_key_sql, feature_select, label_select, sample_sql
+from booking_mlops.core.bookings.features import certain_sql, feature_key_sql, feature_select, label_select, sample_sql
 from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, LABELS
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.concurrency import run_concurrently
+from booking_mlops.io.tables import latest_day
 from booking_mlops.table import Table
 from booking_mlops.tasks.task import Result, Task
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,14 @@ class FeatureTableCreationConfig:
 
 @dataclass(frozen=True)
 class FeatureTableCreationResult(Result):
-    """Rows in each table, the Delta versions they are in, and whether anything had to be written."""
+    """Rows in each table, the Delta versions they are in, and whether anything had to be written.
+
+    `labelled` of the `rows` bookings have an outcome that is certain as of the day `as_of`.
+    """
 
     rows: int
+    labelled: int
+    as_of: date
     features_version: int
     labels_version: int
     bookings_version: int
@@ -37,7 +47,8 @@ class FeatureTableCreationResult(Result):
         state = "" if self.written else " (up to date, nothing written)"
         return [
             ("features", f"{self.rows:,} rows, version {self.features_version}{state}"),
-            ("labels", f"{self.rows:,} rows, version {self.labels_version}"),
+            ("labels", f"{self.labelled:,} rows, version {self.labels_version}"),
+            ("", f"{self.rows - self.labelled:,} bookings have no certain outcome as of {self.as_of}"),
         ]
 
 
@@ -56,16 +67,24 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
         tables, sampling = self.session.tables, self.session.env.sampling.fraction
         version = tables.version(BOOKINGS.name)
         bookings = tables.read(BOOKINGS.name, version)
+        as_of = self.session.as_of
+        certain = certain_sql(as_of)
+        # The latest arrival with a label says which have one, so that a day on which none is added writes nothing.
+        until = latest_day(bookings, "date_of_reservation", as_of, certain)
         if sampling < 1.0:
             keyed = bookings.selectExpr("*", feature_key_sql())
             bookings = keyed.where(sample_sql(sampling, "environment")).drop("feature_key")
 
-        def write(table: Table, columns: Sequence[str]) -> bool:
-            fingerprint = hashlib.sha256(repr((version, sampling, columns)).encode()).hexdigest()
-            return tables.write_once(table, bookings.selectExpr(*columns), fingerprint)
+        def write(table: Table, rows: DataFrame, *made_from: object) -> bool:
+            fingerprint = hashlib.sha256(repr((version, sampling, *made_from)).encode()).hexdigest()
+            return tables.write_once(table, rows, fingerprint)
 
+        features, labels = feature_select(), label_select()
         written = any(
-            run_concurrently(lambda: write(FEATURE_TABLE, feature_select()), lambda: write(LABELS, label_select()))
+            run_concurrently(
+                lambda: write(FEATURE_TABLE, bookings.selectExpr(*features), features),
+                lambda: write(LABELS, bookings.where(certain).selectExpr(*labels), labels, str(until)),
+            )
         )
         rows = tables.read(FEATURE_TABLE.name).count()
         if rows == 0:
@@ -75,6 +94,8 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
             )
         return FeatureTableCreationResult(
             rows=rows,
+            labelled=tables.read(LABELS.name).count(),
+            as_of=as_of,
             features_version=tables.version(FEATURE_TABLE.name),
             labels_version=tables.version(LABELS.name),
             bookings_version=version,

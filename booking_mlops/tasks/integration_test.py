@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from booking_mlops.config.environment import EnvConfig
+from booking_mlops.core.bookings.features import certain_sql
 from booking_mlops.core.bookings.schema import LABEL
 from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, LABELS, PREDICTIONS
 from booking_mlops.errors import BrokenPromise
+from booking_mlops.services.open_bookings import open_features
 from booking_mlops.services.promotions import PromotionHistory
 from booking_mlops.tasks.task import Result, Task
 
@@ -57,18 +59,28 @@ class IntegrationTest(Task[IntegrationTestConfig, IntegrationTestResult]):
         tables = self.session.tables
         bookings, features = tables.read(BOOKINGS.name), tables.read(FEATURE_TABLE.name)
         labels, predictions = tables.read(LABELS.name), tables.read(PREDICTIONS.name)
+        still_open = open_features(tables, features, self.session.as_of)
+        # Without open bookings all are scored.
+        scored = features if still_open.isEmpty() else still_open
         newest = predictions.where(f"scored_on = (SELECT max(scored_on) FROM {tables.full_name(PREDICTIONS.name)})")
         key = "booking_id"
+        certain = certain_sql(self.session.as_of)
+        # The labels may be of an earlier day than this test.
+        labelled_until = f"(SELECT max(event_date) FROM {tables.full_name(LABELS.name)})"
+        due = bookings.where(f"{certain} AND date_of_reservation <= {labelled_until}")
         return {
             "every booking is there once": bookings.groupBy(key).count().where("count > 1").count(),
             "every feature row is a booking": features.join(bookings, key, "left_anti").count(),
-            "features and labels are of the same bookings": features.join(labels, key, "left_anti").count()
-            + labels.join(features, key, "left_anti").count(),
+            "every label is of a booking with features": labels.join(features, key, "left_anti").count(),
+            "every label is certain": labels.join(bookings.where(f"NOT ({certain})"), key, "left_semi").count(),
+            "every certain outcome is a label": features.join(due, key, "left_semi")
+            .join(labels, key, "left_anti")
+            .count(),
             "features hold no label": sum(name in features.columns for name in (LABEL, "booking_status")),
             "features were known when the booking was made": features.where(
                 "booked_on <> date_sub(arrival_date, lead_time)"
             ).count(),
-            "every booking is scored on the newest day": features.join(newest, key, "left_anti").count(),
+            "every booking to be scored is, on the newest day": scored.join(newest, key, "left_anti").count(),
             "and only once": newest.groupBy(key).count().where("count > 1").count(),
             "probabilities are between 0 and 1": newest.where(
                 "NOT coalesce(cancellation_probability BETWEEN 0 AND 1, false)"

@@ -6,12 +6,12 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from booking_mlops.config.checks import require
 from booking_mlops.config.environment import EnvConfig
-from booking_mlops.core.bookings.tables import FEATURE_TABLE, PREDICTIONS
+from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, PREDICTIONS
 from booking_mlops.core.drift.findings import Finding
 from booking_mlops.core.model.scoring import cancellation_probability, unpickled
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
@@ -19,6 +19,7 @@ from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import is_connect, set_at_run_time
 from booking_mlops.services.drift import DriftConfig, drift_findings, load_reference, read_drift_sample
+from booking_mlops.services.open_bookings import open_features
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
@@ -45,9 +46,13 @@ class DriftPolicy(DriftConfig):
 
 @dataclass(frozen=True)
 class ModelInferenceBatchConfig:
-    """`model-inference-batch`: `batch_rows` is how many rows a worker holds at once."""
+    """`model-inference-batch`: which bookings are scored; `batch_rows` is how many of them a worker holds at once.
+
+    `scope` is `open` (open and yet to arrive), `all`, or `auto`: the open ones when there are any, otherwise all.
+    """
 
     env: EnvConfig
+    scope: Literal["open", "all", "auto"] = "auto"
     batch_rows: int = 250_000
     drift: DriftPolicy = field(default_factory=DriftPolicy)
 
@@ -57,12 +62,13 @@ class ModelInferenceBatchConfig:
 
 @dataclass(frozen=True)
 class ModelInferenceBatchResult(Result):
-    """Which model scored which features, and how many rows that gave."""
+    """Which model scored which features, and how many rows that gave. `scope` says which bookings, and why those."""
 
     model_name: str
     model_version: int
     features_version: int
     scored_on: str
+    scope: str
     rows: int
     predicted_cancellations: int
     threshold: float
@@ -72,13 +78,25 @@ class ModelInferenceBatchResult(Result):
 
     def summary(self) -> list[tuple[str, str]]:
         """Return rows, model, predicted cancellations and drift."""
-        state = "" if self.written else " (scored already today, nothing written)"
+        scored_already = "scored already today" if self.rows else "nothing to score"
+        state = "" if self.written else f" ({scored_already}, nothing written)"
         return [
             ("predictions", f"{self.rows:,} for {self.scored_on}{state}"),
+            ("", self.scope),
             ("", f"by {self.model_name} version {self.model_version} on features version {self.features_version}"),
             ("", f"{self.predicted_cancellations:,} at or above the threshold of {self.threshold:.3f}"),
             *[(f"drift {one.level}", f"{one.subject}: PSI {one.value:.3f}") for one in self.drift],
         ]
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """The features to be scored, how many they are, and why these; `bookings_version` says which are still open."""
+
+    features: DataFrame
+    rows: int
+    why: str
+    bookings_version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,8 @@ class _Scoring:
     threshold: float
     features_version: int
     now: datetime
+    as_of: date
+    bookings_version: int | None
 
     @property
     def day(self) -> str:
@@ -98,7 +118,8 @@ class _Scoring:
     @property
     def fingerprint(self) -> str:
         champion = self.champion
-        parts = (champion.name, champion.number, champion.run_id, self.features_version, self.day)
+        model = (champion.name, champion.number, champion.run_id)
+        parts = (*model, self.features_version, self.bookings_version, self.day, self.as_of)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -110,7 +131,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
     help = "Score the feature table with the champion and write the predictions."
 
     def run(self) -> ModelInferenceBatchResult:
-        """Score every booking once for today.
+        """Score each booking in scope once for today.
 
         Raises: NoChampion; MissingTable; IncompatibleModel when the features lack one of the model's inputs;
         DriftAlarm when the policy is to hold the scores; DataQualityError when rows are doubled or lost; WriteFailed.
@@ -122,19 +143,20 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         names = tuple(registry.input_schema(champion))
         self._require_inputs(champion, names, features, version)
         threshold = float(registry.metadata(champion).get("threshold", 0.5))
-        scoring = _Scoring(champion, names, threshold, version, self.session.clock().astimezone(timezone.utc))
-        expected = features.count()
-        written = tables.fingerprint(PREDICTIONS.name) != scoring.fingerprint
+        now = self.session.clock().astimezone(timezone.utc)
+        scope = self._scope(features)
+        scoring = _Scoring(champion, names, threshold, version, now, self.session.as_of, scope.bookings_version)
+        written = scope.rows > 0 and tables.fingerprint(PREDICTIONS.name) != scoring.fingerprint
         drift: tuple[Finding, ...] = ()
-        counted: Mapping[str, Any] | None = None
+        counted: Mapping[str, Any] | None = None if scope.rows else {"total": 0, "positive": 0}
         if written:
-            drift, counted = self._score(scoring, features)
-        if counted is None or counted["total"] != expected:
+            drift, counted = self._score(scoring, scope.features)
+        if counted is None or counted["total"] != scope.rows:
             # Spark counts a stage that it repeated twice, so the table decides.
             counted = self._count(scoring.day)
-        if counted["total"] != expected:
+        if counted["total"] != scope.rows:
             raise DataQualityError(
-                f"{expected:,} bookings gave {counted['total']:,} predictions for {scoring.day}; "
+                f"{scope.rows:,} bookings gave {counted['total']:,} predictions for {scoring.day}; "
                 "is features' key unique?"
             )
         return ModelInferenceBatchResult(
@@ -142,12 +164,28 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             model_version=champion.number,
             features_version=version,
             scored_on=scoring.day,
-            rows=expected,
+            scope=scope.why,
+            rows=scope.rows,
             predicted_cancellations=counted["positive"],
             threshold=threshold,
             written=written,
             drift=drift,
         )
+
+    def _scope(self, features: DataFrame) -> _Scope:
+        """Return which bookings are to be scored. Without open ones, `open` leaves nothing and `auto` takes all."""
+        tables, as_of, asked = self.session.tables, self.session.as_of, self.config.scope
+        if asked == "all":
+            return _Scope(features, features.count(), "all bookings, as scope: all asks for")
+        # Delta's log knows whether any booking is yet to arrive.
+        last = features.selectExpr("max(arrival_date) AS day").collect()[0]["day"]
+        if last is not None and last >= as_of:
+            version = tables.version(BOOKINGS.name)
+            still_open = open_features(tables, features, as_of, version)
+            if rows := still_open.count():
+                return _Scope(still_open, rows, f"the bookings that are open and arrive on {as_of} or later", version)
+        none = f"no booking is open and arrives on {as_of} or later"
+        return _Scope(features, 0, none) if asked == "open" else _Scope(features, features.count(), f"all: {none}")
 
     def _require_inputs(self, champion: Version, names: Sequence[str], features: DataFrame, version: int) -> None:
         missing = [name for name in names if name not in features.columns]
@@ -185,7 +223,9 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         Raises: DriftAlarm when that is an alarm and the policy is to hold the scores.
         """
         config = self.config.drift
-        sample = read_drift_sample(self.session.tables, config, reference, scoring.names, scoring.features_version)
+        sample = read_drift_sample(
+            self.session.tables, config, reference, scoring.as_of, scoring.names, scoring.features_version
+        )
         found = drift_findings(sample, config, scoring.names)
         noticed = tuple(finding for finding in found if finding.level in ("warn", "alarm"))
         for one in noticed:
@@ -231,6 +271,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             F.lit(scoring.features_version).cast("bigint").alias("features_version"),
             F.lit(scoring.now).cast("timestamp").alias("scored_at"),
             F.lit(scoring.now.date()).alias("scored_on"),
+            F.lit(scoring.as_of).alias("as_of"),
         )
 
     def _pickled(self, model: Any) -> bytes:

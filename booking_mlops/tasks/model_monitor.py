@@ -136,7 +136,7 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         champion = registry.champion()
         names = tuple(registry.input_schema(champion)) if champion else DEFAULT_FEATURES
         reference = load_reference(registry, champion) if champion else None
-        sample = read_drift_sample(self.session.tables, config.drift, reference, names)
+        sample = read_drift_sample(self.session.tables, config.drift, reference, self.session.as_of, names)
         self.log.info("comparing %s", sample.description)
         findings = drift_findings(sample, config.drift, names)
         findings += self._domain(sample, names)

@@ -165,11 +165,12 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         return trained, champion_intervals(comparison, draws, rule)
 
     def _record(self, trained: Trained) -> tuple[str, Version]:
+        env = dataclasses.replace(self.config.env, as_of=self.session.as_of)
         writer = TrainingRecord(
             self.session,
             self.config,
             self.config.costs,
-            config=record(self.config),
+            config=record(dataclasses.replace(self.config, env=env)),
             max_reference_rows=self.config.max_reference_rows,
         )
         return writer.write(trained)

@@ -6,7 +6,8 @@ import functools
 import hashlib
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,8 +16,9 @@ import pandas as pd
 from booking_mlops.config.checks import require, require_share
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings import synthetic_data
-from booking_mlops.core.bookings.quality import Ranges, check_header, raw_name, reason_sql, value_sql
-from booking_mlops.core.bookings.schema import CSV_COLUMNS, CSV_HEADER
+from booking_mlops.core.bookings.quality import RowRules, check_header, raw_name, reason_sql, value_sql
+from booking_mlops.core.bookings.schema import CANCELED, CSV_COLUMNS, CSV_HEADER, NOT_CANCELED, OPEN
+from booking_mlops.core.bookings.status import StatusWords
 from booking_mlops.core.bookings.tables import BOOKINGS, REJECTED
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.concurrency import run_concurrently
@@ -35,10 +37,12 @@ _BYTES_IN_A_LINE = 100
 
 @dataclass(frozen=True)
 class SetupDataConfig:
-    """`setup-data`: which file to ingest, and how many of its rows may be bad.
+    """`setup-data`: which file to ingest, how it spells the status, and how many of its rows may be bad.
 
     `source_csv` is a path, `dbfs:/…` or `/Volumes/…`. When it is left out or nothing is there,
     `allow_synthetic_data` allows making `synthetic_rows` bookings (seed `synthetic_seed`) in its place.
+    An arrival more than `max_days_ahead` after `env.as_of` is a bad row, since hotels take bookings for two years at
+    most; so is one more than `max_days_back` before it, since 1900 and 1970 are what programs write for no date.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -54,20 +58,27 @@ class SetupDataConfig:
     synthetic_rows: int = 20_000
     synthetic_seed: int = 7
     max_rejected_share: float = 0.02
+    status_words: StatusWords = field(default_factory=StatusWords)
+    max_days_ahead: int = 730
+    max_days_back: int = 20 * 365
 
     def __post_init__(self) -> None:
         require(self.synthetic_rows > 0, f"synthetic_rows: {self.synthetic_rows} is not above 0")
         require_share("max_rejected_share", self.max_rejected_share)
+        for name in ("max_days_ahead", "max_days_back"):
+            require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is below 0")
 
 
 @dataclass(frozen=True)
 class SetupDataResult(Result):
-    """Lines read (without header and blank lines) = bookings + rejected."""
+    """Lines read (without header and blank lines) = bookings + rejected; `states` counts the bookings by status."""
 
     source: str
     synthetic: bool
+    as_of: date
     read: int
     bookings: int
+    states: Mapping[str, int]
     rejected: int
     reasons: Mapping[str, int]
     bookings_version: int
@@ -80,6 +91,8 @@ class SetupDataResult(Result):
             ("rows in", f"{self.read:,} read = {self.bookings:,} bookings + {self.rejected:,} rejected"),
         ]
         lines += [("", f"{count:,} × {reason}") for reason, count in self.reasons.items()]
+        kept, cancelled, still_open = (self.states.get(state, 0) for state in (NOT_CANCELED, CANCELED, OPEN))
+        lines.append(("as of", f"{self.as_of}: {kept:,} kept, {cancelled:,} cancelled, {still_open:,} open"))
         state = "" if self.written else " (up to date, nothing written)"
         return [*lines, ("bookings", f"{self.bookings:,} rows, version {self.bookings_version}{state}")]
 
@@ -106,7 +119,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
 
         source, synthetic, text = self._source()
         try:
-            checked = checked_lines(source, text, self.session.env.all_ranges)
+            checked = checked_lines(source, text, self.rules)
             with computed_once(checked, self.session.machine) as lines:
                 return self._ingest(source, synthetic, lines)
         except AnalysisException:
@@ -117,15 +130,32 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             cause = root_cause(error)
             raise DataQualityError(f"{source}: can't be read to its end: {cause}; nothing was written") from error
 
+    @property
+    def rules(self) -> RowRules:
+        """What decides whether a line is a booking."""
+        config, session = self.config, self.session
+        return RowRules(
+            ranges=session.env.all_ranges,
+            status_words=config.status_words,
+            as_of=session.as_of,
+            max_days_ahead=config.max_days_ahead,
+            max_days_back=config.max_days_back,
+        )
+
     def _ingest(self, source: str, synthetic: bool, lines: DataFrame) -> SetupDataResult:
         from pyspark.sql import functions as F
 
         # Reasons are counted by kind: without the value and the line number, which differ from row to row.
         kind = "regexp_replace(reason, ' ?\"[^\"]*\"|, first on line [0-9]+', '') AS kind"
+        state = "IF(reason = '', booking_status, '') AS state"
         kinds = (
-            lines.selectExpr(kind, "xxhash64(line, raw_row) AS hash")
-            .groupBy("kind")
-            .agg(F.count("*").alias("rows"), F.expr("bit_xor(hash)").alias("content"))
+            lines.selectExpr(kind, state, "xxhash64(line, raw_row) AS hash", "xxhash64(line, reason) AS judged")
+            .groupBy("kind", "state")
+            .agg(
+                F.count("*").alias("rows"),
+                F.expr("bit_xor(hash)").alias("content"),
+                F.expr("bit_xor(judged)").alias("judged"),
+            )
             .collect()
         )
         read = sum(row["rows"] for row in kinds)
@@ -133,18 +163,24 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         rejected = sum(row["rows"] for row in bad)
         reasons = {row["kind"]: row["rows"] for row in bad[:10]}
         self._require_enough_good_rows(source, read, rejected, reasons)
-        content = f"{read}-{functools.reduce(operator.xor, (row['content'] for row in kinds)) & (2**64 - 1):016x}"
-        written = self._write(lines, source.rsplit("/", 1)[-1], content)
+        content, judged = (
+            f"{read}-{functools.reduce(operator.xor, (row[column] for row in kinds)) & (2**64 - 1):016x}"
+            for column in ("content", "judged")
+        )
+        rejected_written, bookings_written = self._write(lines, source.rsplit("/", 1)[-1], content, judged)
         apply_schema_permissions(self.session)
         return SetupDataResult(
             source=source,
             synthetic=synthetic,
+            as_of=self.session.as_of,
             read=read,
             bookings=read - rejected,
+            states={row["state"]: row["rows"] for row in kinds if not row["kind"]},
             rejected=rejected,
             reasons=reasons,
             bookings_version=self.session.tables.version(BOOKINGS.name),
-            written=written,
+            # Without rejected rows Delta makes no commit that could say that they were written.
+            written=bookings_written or (rejected_written and rejected > 0),
         )
 
     def _require_enough_good_rows(self, source: str, read: int, rejected: int, reasons: Mapping[str, int]) -> None:
@@ -157,21 +193,22 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
                 f"{self.config.max_rejected_share:.1%}); nothing was written. Most often: {worst}"
             )
 
-    def _write(self, lines: DataFrame, file_name: str, content: str) -> bool:
-        """Write both tables; return whether either had to be written. `content` identifies the rows of the file."""
+    def _write(self, lines: DataFrame, file_name: str, content: str, judged: str) -> tuple[bool, bool]:
+        """Write both tables; return whether the rejected rows and whether the bookings had to be written.
+
+        `content` identifies the rows of the file, `judged` what was found wrong with each of them.
+        """
         tables = self.session.tables
-        # Other ranges, or a column that a new release brings, make other tables of the same file.
-        ranges = sorted(self.session.env.all_ranges.items())
-        rules = repr((ranges, [column.name for column in BOOKINGS.columns]))
+        # Other reasons, other words, or a column that a new release brings, make other tables of the same file.
+        words = self.config.status_words.normalized
+        rules = repr((judged, words, [column.name for column in BOOKINGS.columns]))
         fingerprint = f"{content}-{hashlib.sha256(rules.encode()).hexdigest()[:16]}"
         rejected = self._rejected(lines, file_name, content)
         # Rows that earlier files had rejected stay.
         of_this_file = f"source_fingerprint = '{content}'"
-        return any(
-            run_concurrently(
-                lambda: tables.write_once(REJECTED, rejected, fingerprint, where=of_this_file),
-                lambda: tables.write_once(BOOKINGS, lines.where("reason = ''"), fingerprint),
-            )
+        return run_concurrently(
+            lambda: tables.write_once(REJECTED, rejected, fingerprint, where=of_this_file),
+            lambda: tables.write_once(BOOKINGS, lines.where("reason = ''"), fingerprint),
         )
 
     def _rejected(self, lines: DataFrame, name: str, content: str) -> DataFrame:
@@ -216,7 +253,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         return f"made_{rows}_seed{seed}.csv", True, text
 
 
-def checked_lines(source: str, text: DataFrame, ranges: Ranges) -> DataFrame:
+def checked_lines(source: str, text: DataFrame, rules: RowRules) -> DataFrame:
     """Return each line below the header: line (number in the file), raw_row, reason ('' when good), the typed columns.
 
     Raises: DataQualityError when the first line is not the header.
@@ -236,8 +273,10 @@ def checked_lines(source: str, text: DataFrame, ranges: Ranges) -> DataFrame:
         .select("line", "raw_row", "fields.*")
     )
     judged = parsed.selectExpr(
-        "*", "_cut IS NOT NULL AS _malformed", *[f"{value_sql(column)} AS {column.name}" for column in CSV_COLUMNS]
-    ).select("line", "raw_row", *names, F.expr(reason_sql(ranges)).alias("reason"))
+        "*",
+        "_cut IS NOT NULL AS _malformed",
+        *[f"{value_sql(column, rules)} AS {column.name}" for column in CSV_COLUMNS],
+    ).select("line", "raw_row", *names, F.expr(reason_sql(rules)).alias("reason"))
     # A bad row does not make a good one with the same ID a repetition.
     same_id = Window.partitionBy("booking_id", F.expr("reason = ''")).orderBy("line")
     first_line = judged.withColumn("_first", F.first("line").over(same_id))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
-from booking_mlops.core.bookings.schema import CANCELED, CSV_COLUMNS, FEATURE_KEY, LABEL
+from booking_mlops.core.bookings.schema import CANCELED, CSV_COLUMNS, FEATURE_KEY, LABEL, OPEN
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,15 @@ def label_select() -> list[str]:
         f"CAST(booking_status = '{CANCELED}' AS INT) AS {LABEL}",
         "date_of_reservation AS event_date",
     ]
+
+
+def certain_sql(as_of: date) -> str:
+    """Return the condition on `bookings` under which a booking has a label: it has an outcome, and its arrival is past.
+
+    A cancelled booking that is yet to arrive has none either. The kept ones it competes with are still open, so that
+    labels of the cancelled ones alone would teach a model that far too many are cancelled.
+    """
+    return f"booking_status <> '{OPEN}' AND date_of_reservation < DATE'{as_of}'"
 
 
 _BUCKETS = 1_000_000

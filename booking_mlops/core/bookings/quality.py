@@ -9,11 +9,13 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pandas as pd
 
-from booking_mlops.core.bookings.schema import CANCELED, CSV_COLUMNS, CSV_HEADER, NOT_CANCELED, CsvColumn
+from booking_mlops.core.bookings.schema import CSV_COLUMNS, CSV_HEADER, CsvColumn
+from booking_mlops.core.bookings.status import StatusWords
 from booking_mlops.errors import DataQualityError
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -34,6 +36,21 @@ DEFAULT_RANGES: Ranges = {
 
 MAX_TEXT_LENGTH = 100
 
+
+@dataclass(frozen=True)
+class RowRules:
+    """What decides whether a line of the file is a booking.
+
+    It was made by the day `as_of`, and arrives at most `max_days_ahead` days after it or `max_days_back` before it.
+    """
+
+    ranges: Ranges
+    status_words: StatusWords
+    as_of: date
+    max_days_ahead: int
+    max_days_back: int
+
+
 _WHOLE = r"^\\d{1,9}$"
 _DECIMAL = r"^\\d{1,12}(\\.\\d{1,12})?$"
 _DATE = r"^\\d{4}-\\d{1,2}-\\d{1,2}$"
@@ -53,7 +70,7 @@ def _iso_date(column: CsvColumn) -> str:
     return f"regexp_replace({_text(column)}, '{_US_DATE}', '$3-$1-$2')"
 
 
-def value_sql(column: CsvColumn) -> str:
+def value_sql(column: CsvColumn, rules: RowRules) -> str:
     """Return SQL for the typed value of a column of text; NULL where the text can't be read.
 
     Dates are spelled `10/2/2017` (month first) or `2018-2-28`; one that does not exist is NULL.
@@ -65,27 +82,26 @@ def value_sql(column: CsvColumn) -> str:
         return f"CASE WHEN {text} RLIKE '{_WHOLE}' THEN try_cast({text} AS INT) END"
     if column.kind == "decimal":
         return f"CASE WHEN {text} RLIKE '{_DECIMAL}' THEN try_cast({text} AS DOUBLE) END"
+    if column.kind == "status":
+        return rules.status_words.value_sql(text)
     return text
 
 
-def _column_reason_sql(column: CsvColumn, ranges: Ranges) -> str:
+def _column_reason_sql(column: CsvColumn, rules: RowRules) -> str:
     text, value = _text(column), f"`{column.name}`"
     label = column.header.replace("'", "")
     wanted = {"whole": "a whole number", "flag": "0 or 1", "decimal": "a number", "date": "a date that exists"}
+    if column.kind == "status":
+        return f"CASE WHEN {value} IS NULL THEN {rules.status_words.unknown_sql(label, text)} END"
     cases = [f"WHEN `{raw_name(column)}` IS NULL OR {text} = '' THEN '{label}: empty'"]
     if column.kind in wanted:
         cases.append(f"WHEN {value} IS NULL THEN concat('{label}: \"', {text}, '\" is not {wanted[column.kind]}')")
     if column.kind == "flag":
         cases.append(f"WHEN {value} NOT IN (0, 1) THEN concat('{label}: \"', {text}, '\" is not 0 or 1')")
-    if column.kind == "status":
-        cases.append(
-            f"WHEN {text} NOT IN ('{CANCELED}', '{NOT_CANCELED}') "
-            f"THEN concat('{label}: \"', {text}, '\" is not {CANCELED} or {NOT_CANCELED}')"
-        )
     if column.kind == "text":
         cases.append(f"WHEN length({text}) > {MAX_TEXT_LENGTH} THEN '{label}: longer than {MAX_TEXT_LENGTH}'")
-    if column.name in ranges:
-        low, high = ranges[column.name]
+    if column.name in rules.ranges:
+        low, high = rules.ranges[column.name]
         cases.append(
             f"WHEN {value} NOT BETWEEN {low} AND {high} "
             f"THEN concat('{label}: \"', {text}, '\" is outside {low:g} to {high:g}')"
@@ -93,13 +109,28 @@ def _column_reason_sql(column: CsvColumn, ranges: Ranges) -> str:
     return f"CASE {' '.join(cases)} END"
 
 
-def reason_sql(ranges: Ranges, malformed: str = "_malformed") -> str:
+def _dates_reason_sql(rules: RowRules) -> str:
+    """Return SQL for what is wrong between a row's dates and `as_of`.
+
+    The reason does not name that day: it stays the same until the row is good.
+    """
+    arrival = next(column for column in CSV_COLUMNS if column.kind == "date")
+    arrives_in = f"datediff(`{arrival.name}`, DATE'{rules.as_of}')"
+    is_more = f"concat('{arrival.header}: \"', {_text(arrival)}, '\" is more than "
+    return (
+        f"CASE WHEN {arrives_in} > {rules.max_days_ahead} THEN {is_more}{rules.max_days_ahead} days after as_of') "
+        f"WHEN {arrives_in} < -{rules.max_days_back} THEN {is_more}{rules.max_days_back} days before as_of') "
+        f"WHEN {arrives_in} > lead_time THEN '{arrival.header}: arrival minus lead time is after as_of' END"
+    )
+
+
+def reason_sql(rules: RowRules, malformed: str = "_malformed") -> str:
     """Return SQL for everything that is wrong with a line, as text, or '' when nothing is.
 
     The SQL reads `raw_row`, the raw and the typed columns, and `malformed`: the name of a boolean column that is true
     when the line does not have one field for each header.
     """
-    reasons = ", ".join(_column_reason_sql(column, ranges) for column in CSV_COLUMNS)
+    reasons = ", ".join([*(_column_reason_sql(column, rules) for column in CSV_COLUMNS), _dates_reason_sql(rules)])
     return (
         # U+FFFD replaces bytes that are not UTF-8, as in a file in Latin-1. RLIKE finds it; `contains` does not, since
         # it compares the bytes as they were read.

@@ -11,6 +11,7 @@ Kind = Literal["text", "whole", "flag", "decimal", "date", "status"]
 
 CANCELED = "Canceled"
 NOT_CANCELED = "Not_Canceled"
+OPEN = "Open"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ CSV_COLUMNS: tuple[CsvColumn, ...] = (
     CsvColumn("average price", "average_price", "decimal", "Average price of a night"),
     CsvColumn("special requests", "special_requests", "whole", "Number of special requests"),
     CsvColumn("date of reservation", "date_of_reservation", "date", "Date of arrival"),
-    CsvColumn("booking status", "booking_status", "status", f"{CANCELED} or {NOT_CANCELED}"),
+    CsvColumn("booking status", "booking_status", "status", f"{CANCELED}, {NOT_CANCELED} or {OPEN}"),
 )
 
 CSV_HEADER: tuple[str, ...] = tuple(column.header for column in CSV_COLUMNS)

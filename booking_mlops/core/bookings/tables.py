@@ -46,7 +46,7 @@ FEATURE_TABLE = Table(
 
 LABELS = Table(
     "labels",
-    "Whether a booking was cancelled; kept apart from the features",
+    "Whether a booking was cancelled: only of those with an outcome whose day of arrival is past",
     (
         _BOOKING_ID,
         Column(LABEL, "INT", "1 when the booking was cancelled"),
@@ -68,6 +68,7 @@ PREDICTIONS = Table(
         Column("features_version", "BIGINT", "Delta version of the feature table that was read"),
         Column("scored_at", "TIMESTAMP", "When the row was scored"),
         Column("scored_on", "DATE", "Day of scored_at, UTC; scoring a day again replaces that day"),
+        Column("as_of", "DATE", "Day the data stood for"),
     ),
     key=("booking_id", "scored_on"),
     partition_by=("scored_on",),

@@ -24,16 +24,18 @@ def test_every_promise_holds_after_the_pipeline(spark: Any, trained: Trained) ->
 HALVES = [
     {
         "every booking is there once": "INSERT INTO {bookings} SELECT * FROM {bookings} LIMIT 1",
-        "features and labels are of the same bookings": "DELETE FROM {labels} WHERE booking_id = 'INN00002'",
+        "every label is of a booking with features": "INSERT INTO {labels} VALUES ('X', 1, DATE'2018-01-01')",
+        "every certain outcome is a label": "DELETE FROM {labels} WHERE booking_id = 'INN00002'",
         "features hold no label": "ALTER TABLE {features} ADD COLUMN is_canceled INT",
         "and only once": "INSERT INTO {predictions} SELECT * FROM {predictions} LIMIT 1",
         "the champion is what the last decision says": "UPDATE {promotions} SET champion_after = 7",
     },
     {
         "every feature row is a booking": "DELETE FROM {bookings} WHERE booking_id = 'INN00002'",
+        "every label is certain": "UPDATE {bookings} SET booking_status = 'Open' WHERE booking_id = 'INN00004'",
         "features were known when the booking was made": "UPDATE {features} SET booked_on = arrival_date + 1 "
         "WHERE booking_id = 'INN00003'",
-        "every booking is scored on the newest day": "DELETE FROM {predictions} WHERE booking_id = 'INN00002'",
+        "every booking to be scored is, on the newest day": "DELETE FROM {predictions} WHERE booking_id = 'INN00002'",
         "probabilities are between 0 and 1": "UPDATE {predictions} SET cancellation_probability = 1.2 "
         "WHERE booking_id = 'INN00003'",
         "the newest scores are the champion's": "UPDATE {predictions} SET model_version = 7",
