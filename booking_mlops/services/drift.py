@@ -117,17 +117,16 @@ def read_drift_sample(
 ) -> DriftSample:
     """Read the newest bookings of a version of the features, and pick what to compare them with.
 
-    The newest are those that arrived last before the day `as_of`: of the arrivals ahead, many are not booked yet.
+    The newest are those that arrived last before the day `as_of`: of the arrivals ahead, many are not booked yet. They
+    are taken only where there are no others.
     Without a reference sample (`load_reference`) they are compared with the same table.
 
-    Raises: MissingTable when no features are of an arrival before `as_of`.
+    Raises: MissingTable when there are no features.
     """
     features = tables.read(FEATURE_TABLE.name, features_version)
-    last = latest_day(features, "arrival_date", as_of)
+    last = latest_day(features, "arrival_date", as_of) or latest_day(features, "arrival_date", date.max)
     if last is None:
-        raise MissingTable(
-            f"{tables.full_name(FEATURE_TABLE.name)} has no arrivals before {as_of}; run feature-table-creation"
-        )
+        raise MissingTable(f"{tables.full_name(FEATURE_TABLE.name)} is empty; run feature-table-creation")
     window = newest_window(last, config.window_days)
     seasons = same_seasons(window, config.season_margin_days)
     columns = ["booking_id", *names, FEATURE_KEY]
