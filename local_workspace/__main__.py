@@ -42,7 +42,8 @@ _PORT_OF_SERVE = 8766
 
 
 def _running(arguments: argparse.Namespace) -> AbstractContextManager[Workspaces]:
-    return running(arguments.root, arguments.environments, arguments.port)
+    dbfs_root = getattr(arguments, "dbfs_root", "on") == "on"
+    return running(arguments.root, arguments.environments, arguments.port, dbfs_root=dbfs_root)
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -59,6 +60,10 @@ def serve(arguments: argparse.Namespace) -> int:
             print(f"export {name}={value}")
         names = ", ".join(arguments.environments)
         print(f"\nOther environments: DATABRICKS_HOST={workspace_url('ENV')} with ENV one of {names}")
+        print("\nOr for the Databricks CLI and the SDK, in ~/.databrickscfg, with the proxy exported as above:\n")
+        for name in arguments.environments:
+            print(f"[local-{name}]\nhost  = {workspace_url(name)}\ntoken = {workspaces.token}\n")
+        print(f"and then, for example: databricks --profile local-{environment} jobs list")
         sys.stdout.flush()
         stop.wait()
     return 0
@@ -173,6 +178,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serving = commands.add_parser("serve", help="Keep the server up and print what to export.")
     serving.add_argument("--env", metavar="ENV", help="environment to print the exports for; default: the first")
+    serving.add_argument(
+        "--dbfs-root", choices=("on", "off"), default="on",
+        help="off: like a workspace whose DBFS root is disabled, and runtimes from 15 on install no library from there",
+    )  # fmt: skip
     serving.set_defaults(action=serve, parser=serving)
     executing = commands.add_parser("exec", help="Start the server, run a command against it and stop it.")
     executing.add_argument(
