@@ -19,7 +19,7 @@ from local_workspace.project import environments_of
 from local_workspace.runs.requests import RunRequest
 from local_workspace.runs.settings import run_as
 from local_workspace.server import running
-from local_workspace.store import JOB, Document
+from local_workspace.store import JOB, VOLUME, Document, Store
 from local_workspace.workspaces import Workspaces
 
 _DESCRIPTION = """\
@@ -110,7 +110,7 @@ def _environment_of(command: Sequence[str], environments: Sequence[str]) -> str:
 
 
 def put(arguments: argparse.Namespace) -> int:
-    """Copy a file to a workspace's DBFS."""
+    """Copy a file to a workspace's DBFS, or to a volume of it that exists."""
     environment, _, path = arguments.destination.partition(":")
     if environment not in arguments.environments or not path.startswith("/"):
         names = ", ".join(arguments.environments)
@@ -118,9 +118,20 @@ def put(arguments: argparse.Namespace) -> int:
     if not arguments.file.is_file():
         raise UserError(f"{arguments.file}: no such file")
     with _running(arguments) as workspaces:
+        _refuse_missing_volume(workspaces.store, environment, path)
         workspaces.layout.dbfs(environment).write(path, arguments.file.read_bytes())
     print(f"{arguments.file} is dbfs:{path} in {environment}")
     return 0
+
+
+def _refuse_missing_volume(store: Store, environment: str, path: str) -> None:
+    parts = path.lower().strip("/").split("/")
+    if parts[0] == "volumes" and store.get(environment, VOLUME, ".".join(parts[1:4])) is None:
+        catalog, schema, volume = [*parts[1:4], "CATALOG", "SCHEMA", "VOLUME"][:3]
+        raise UserError(
+            f"{path}: {environment} has no such volume; create it while the workspace is up, for example with: "
+            f"databricks volumes create {catalog} {schema} {volume} MANAGED"
+        )
 
 
 def fire(arguments: argparse.Namespace) -> int:
@@ -189,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     executing.add_argument("command", nargs=argparse.REMAINDER)
     executing.set_defaults(action=execute, parser=executing)
-    putting = commands.add_parser("put", help="Copy a file to DBFS.")
+    putting = commands.add_parser("put", help="Copy a file to DBFS or to a volume.")
     putting.add_argument("file", type=Path)
     putting.add_argument("destination", metavar="ENV:/PATH")
     putting.set_defaults(action=put, parser=putting)
