@@ -19,7 +19,7 @@ from local_workspace.project import environments_of
 from local_workspace.runs.requests import RunRequest
 from local_workspace.runs.settings import run_as
 from local_workspace.server import running
-from local_workspace.store import JOB, Document
+from local_workspace.store import JOB, VOLUME, Document, Store
 from local_workspace.workspaces import Workspaces
 
 _DESCRIPTION = """\
@@ -42,7 +42,8 @@ _PORT_OF_SERVE = 8766
 
 
 def _running(arguments: argparse.Namespace) -> AbstractContextManager[Workspaces]:
-    return running(arguments.root, arguments.environments, arguments.port)
+    dbfs_root = getattr(arguments, "dbfs_root", "on") == "on"
+    return running(arguments.root, arguments.environments, arguments.port, dbfs_root=dbfs_root)
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -59,6 +60,10 @@ def serve(arguments: argparse.Namespace) -> int:
             print(f"export {name}={value}")
         names = ", ".join(arguments.environments)
         print(f"\nOther environments: DATABRICKS_HOST={workspace_url('ENV')} with ENV one of {names}")
+        print("\nOr for the Databricks CLI and the SDK, in ~/.databrickscfg, with the proxy exported as above:\n")
+        for name in arguments.environments:
+            print(f"[local-{name}]\nhost  = {workspace_url(name)}\ntoken = {workspaces.token}\n")
+        print(f"and then, for example: databricks --profile local-{environment} jobs list")
         sys.stdout.flush()
         stop.wait()
     return 0
@@ -105,7 +110,7 @@ def _environment_of(command: Sequence[str], environments: Sequence[str]) -> str:
 
 
 def put(arguments: argparse.Namespace) -> int:
-    """Copy a file to a workspace's DBFS."""
+    """Copy a file to a workspace's DBFS, or to a volume of it that exists."""
     environment, _, path = arguments.destination.partition(":")
     if environment not in arguments.environments or not path.startswith("/"):
         names = ", ".join(arguments.environments)
@@ -113,9 +118,20 @@ def put(arguments: argparse.Namespace) -> int:
     if not arguments.file.is_file():
         raise UserError(f"{arguments.file}: no such file")
     with _running(arguments) as workspaces:
+        _refuse_missing_volume(workspaces.store, environment, path)
         workspaces.layout.dbfs(environment).write(path, arguments.file.read_bytes())
     print(f"{arguments.file} is dbfs:{path} in {environment}")
     return 0
+
+
+def _refuse_missing_volume(store: Store, environment: str, path: str) -> None:
+    parts = path.lower().strip("/").split("/")
+    if parts[0] == "volumes" and store.get(environment, VOLUME, ".".join(parts[1:4])) is None:
+        catalog, schema, volume = [*parts[1:4], "CATALOG", "SCHEMA", "VOLUME"][:3]
+        raise UserError(
+            f"{path}: {environment} has no such volume; create it while the workspace is up, for example with: "
+            f"databricks volumes create {catalog} {schema} {volume} MANAGED"
+        )
 
 
 def fire(arguments: argparse.Namespace) -> int:
@@ -173,6 +189,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serving = commands.add_parser("serve", help="Keep the server up and print what to export.")
     serving.add_argument("--env", metavar="ENV", help="environment to print the exports for; default: the first")
+    serving.add_argument(
+        "--dbfs-root", choices=("on", "off"), default="on",
+        help="off: like a workspace whose DBFS root is disabled, and runtimes from 15 on install no library from there",
+    )  # fmt: skip
     serving.set_defaults(action=serve, parser=serving)
     executing = commands.add_parser("exec", help="Start the server, run a command against it and stop it.")
     executing.add_argument(
@@ -180,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     executing.add_argument("command", nargs=argparse.REMAINDER)
     executing.set_defaults(action=execute, parser=executing)
-    putting = commands.add_parser("put", help="Copy a file to DBFS.")
+    putting = commands.add_parser("put", help="Copy a file to DBFS or to a volume.")
     putting.add_argument("file", type=Path)
     putting.add_argument("destination", metavar="ENV:/PATH")
     putting.set_defaults(action=put, parser=putting)

@@ -11,6 +11,11 @@ from pathlib import Path, PurePosixPath
 from local_workspace.errors import ApiError, invalid, not_found
 
 
+def is_in_root(path: str) -> bool:
+    """Return whether a path such as `/FileStore/x` or `dbfs:/FileStore/x` is on DBFS root, not in a volume."""
+    return not path.removeprefix("dbfs:").startswith("/Volumes/")
+
+
 class Dbfs:
     """The files of one workspace, by paths such as `/FileStore/x` or `dbfs:/FileStore/x`, which never lead outside."""
 

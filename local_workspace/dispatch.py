@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from local_workspace import mlflow_server
 from local_workspace.addresses import mlflow_url, workspace_of_host
+from local_workspace.dbfs import is_in_root
 from local_workspace.mlflow_server import WsgiApp
 from local_workspace.routes.common import CALLER_KEY, WORKSPACE_KEY
 from local_workspace.tokens import given_token
@@ -58,6 +60,11 @@ class Dispatcher:
         if mlflow_server.serves(path) and not path.startswith(_DATABRICKS_ROUTES):
             environ["PATH_INFO"] = path.removeprefix("/mlflow")
             mlflow_server.serve(workspace)
+            if not self._workspaces.dbfs_root and path.endswith("/mlflow/experiments/create"):
+                location = _artifact_location(environ)
+                if location.startswith("dbfs:/") and is_in_root(location):
+                    message = f"Public DBFS root is disabled. Access is denied on path: {location}"
+                    return _refusal(403, "PERMISSION_DENIED", message)(environ, start_response)
             return _with_json_errors(BaseResponse.from_app(self._mlflow, environ), environ)(environ, start_response)
         environ[WORKSPACE_KEY] = workspace
         return self._routes(environ, start_response)
@@ -73,6 +80,17 @@ def _with_json_errors(answer: BaseResponse, environ: dict[str, Any]) -> BaseResp
         return _refusal(404, "ENDPOINT_NOT_FOUND", f"No API found for '{environ['REQUEST_METHOD']} {path}'")
     code = "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST"
     return _refusal(status, code, f"MLflow's server refused the request: {answer.status}")
+
+
+def _artifact_location(environ: dict[str, Any]) -> str:
+    """Return where an experiment that is to be created wants its artifacts; the request can still be read after it."""
+    content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(content)
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        return ""
+    return str(fields.get("artifact_location") or "") if isinstance(fields, dict) else ""
 
 
 def _refusal_of_token(environ: dict[str, Any]) -> BaseResponse:

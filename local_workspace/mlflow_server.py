@@ -103,7 +103,7 @@ def _exists(look: Callable[[], object]) -> bool:
 
     try:
         look()
-    except MlflowException:
+    except (MlflowException, ValueError):
         return False
     return True
 

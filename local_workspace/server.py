@@ -23,8 +23,10 @@ _THREADS = 16
 
 
 @contextmanager
-def running(root: Path, environments: tuple[str, ...], port: int) -> Iterator[Workspaces]:
+def running(root: Path, environments: tuple[str, ...], port: int, *, dbfs_root: bool = True) -> Iterator[Workspaces]:
     """Serve the workspaces of `environments`, kept below `root`, until the block ends. Port 0 takes a free one.
+
+    `dbfs_root` says whether they have a DBFS root.
 
     Raises: UserError when another server uses `root` or the port is taken.
     """
@@ -33,7 +35,7 @@ def running(root: Path, environments: tuple[str, ...], port: int) -> Iterator[Wo
     with _exclusive_use(root), _listener(port) as listener:
         layout = Layout(root)
         mlflow = mlflow_app({name: layout.home(name) for name in environments})
-        workspaces = open_workspaces(root, environments, listener.getsockname()[1], token)
+        workspaces = open_workspaces(root, environments, listener.getsockname()[1], token, dbfs_root=dbfs_root)
         server = create_server(create_app(workspaces, mlflow), sockets=[listener], threads=_THREADS)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

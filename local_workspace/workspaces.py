@@ -25,6 +25,7 @@ class Workspaces:
     environments: tuple[str, ...]
     url: str
     token: str
+    dbfs_root: bool
     layout: Layout
     store: Store
     records: RunRecords
@@ -42,8 +43,11 @@ class Workspaces:
         self.store.close()
 
 
-def open_workspaces(root: Path, environments: tuple[str, ...], port: int, token: str) -> Workspaces:
-    """Open the workspaces that are kept below `root`; make and furnish those that are new."""
+def open_workspaces(root: Path, environments: tuple[str, ...], port: int, token: str, *, dbfs_root: bool) -> Workspaces:
+    """Open the workspaces that are kept below `root`; make and furnish those that are new.
+
+    Without `dbfs_root` they refuse what a workspace whose DBFS root is disabled refuses.
+    """
     url = f"http://127.0.0.1:{port}"
     layout = Layout(root)
     store = Store(root / "workspace.db")
@@ -55,10 +59,13 @@ def open_workspaces(root: Path, environments: tuple[str, ...], port: int, token:
         environments=environments,
         url=url,
         token=token,
+        dbfs_root=dbfs_root,
         layout=layout,
         store=store,
         records=records,
-        engine=RunEngine(store, layout, records, TaskRunner(store, layout, records, task_environment)),
+        engine=RunEngine(
+            store, layout, records, TaskRunner(store, layout, records, task_environment, dbfs_root=dbfs_root)
+        ),
         task_environment=task_environment,
         permissions=Permissions(store),
         uploads=Uploads(),

@@ -11,6 +11,22 @@ from local_workspace.store import CLUSTER, Document
 
 blueprint = Blueprint("clusters", __name__)
 
+# The long-term runtimes that the wheel is for. Tasks run on this machine's Python and Spark whichever a cluster names.
+_RUNTIMES = {
+    "18.x-cpu-ml-scala2.13": "18 LTS ML (includes Apache Spark 4.1.0, Scala 2.13)",
+    "17.3.x-cpu-ml-scala2.13": "17.3 LTS ML (includes Apache Spark 4.0.0, Scala 2.13)",
+    "16.4.x-cpu-ml-scala2.12": "16.4 LTS ML (includes Apache Spark 3.5.2, Scala 2.12)",
+    "15.4.x-cpu-ml-scala2.12": "15.4 LTS ML (includes Apache Spark 3.5.0, Scala 2.12)",
+}
+_NODE_TYPE: Document = {
+    "node_type_id": "m5d.xlarge",
+    "instance_type_id": "m5d.xlarge",
+    "description": "m5d.xlarge",
+    "category": "General Purpose",
+    "memory_mb": 16384,
+    "num_cores": 4.0,
+}
+
 
 @blueprint.get("/api/2.0/clusters/list")
 @blueprint.get("/api/2.1/clusters/list")
@@ -27,6 +43,7 @@ def get() -> Response:
 
 
 @blueprint.post("/api/2.0/clusters/start")
+@blueprint.post("/api/2.1/clusters/start")
 def start() -> Response:
     """Start a cluster."""
     store, cluster_id = all_workspaces().store, _cluster()["cluster_id"]
@@ -35,10 +52,25 @@ def start() -> Response:
 
 
 @blueprint.post("/api/2.0/clusters/delete")
+@blueprint.post("/api/2.1/clusters/delete")
 def terminate() -> Response:
     """Terminate a cluster; it stays in the list."""
     all_workspaces().store.change(this_workspace(), CLUSTER, _cluster()["cluster_id"], state="TERMINATED")
     return jsonify({})
+
+
+@blueprint.get("/api/2.0/clusters/spark-versions")
+@blueprint.get("/api/2.1/clusters/spark-versions")
+def spark_versions() -> Response:
+    """List the runtimes that clusters may have, newest first."""
+    return jsonify({"versions": [{"key": key, "name": name} for key, name in _RUNTIMES.items()]})
+
+
+@blueprint.get("/api/2.0/clusters/list-node-types")
+@blueprint.get("/api/2.1/clusters/list-node-types")
+def list_node_types() -> Response:
+    """List the machines that clusters may have."""
+    return jsonify({"node_types": [_NODE_TYPE]})
 
 
 @blueprint.get("/api/2.0/policies/clusters/list")

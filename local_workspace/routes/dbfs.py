@@ -6,7 +6,8 @@ from base64 import b64encode
 
 from flask import Blueprint, Response, jsonify, request
 
-from local_workspace.dbfs import Dbfs
+from local_workspace.dbfs import Dbfs, is_in_root
+from local_workspace.errors import ApiError
 from local_workspace.routes.common import (
     all_workspaces,
     base64_content,
@@ -22,7 +23,14 @@ blueprint = Blueprint("dbfs", __name__)
 _LARGEST_BLOCK = 1 << 20  # bytes
 
 
-def _dbfs() -> Dbfs:
+def _dbfs(*paths: str) -> Dbfs:
+    """Return the workspace's DBFS, for the paths that a request names.
+
+    Raises: ApiError 403 for one on DBFS root where that is disabled.
+    """
+    for path in paths:
+        if is_in_root(path) and not all_workspaces().dbfs_root:
+            raise ApiError(403, "PERMISSION_DENIED", f"Public DBFS root is disabled. Access is denied on path: {path}")
     return all_workspaces().layout.dbfs(this_workspace())
 
 
@@ -30,9 +38,9 @@ def _dbfs() -> Dbfs:
 def raw(path: str) -> Response:
     """Return a file's content, or write it."""
     if request.method in ("POST", "PUT"):
-        _dbfs().write(f"/{path}", request.get_data())
+        _dbfs(f"/{path}").write(f"/{path}", request.get_data())
         return jsonify({})
-    return Response(_dbfs().read(f"/{path}"), content_type="application/octet-stream")
+    return Response(_dbfs(f"/{path}").read(f"/{path}"), content_type="application/octet-stream")
 
 
 @blueprint.post("/api/2.0/dbfs/put")
@@ -40,7 +48,8 @@ def put() -> Response:
     """Write a file whose content is in the request: as an uploaded file or as base64."""
     fields = dict(request.form) if request.files else parameters()
     content = next(iter(request.files.values())).read() if request.files else base64_content(fields, "contents")
-    _dbfs().write(text(fields, "path"), content, overwrite=is_true(fields, "overwrite"))
+    path = text(fields, "path")
+    _dbfs(path).write(path, content, overwrite=is_true(fields, "overwrite"))
     return jsonify({})
 
 
@@ -49,7 +58,7 @@ def create() -> Response:
     """Begin an upload and return its handle."""
     fields = parameters()
     path = text(fields, "path")
-    _dbfs().local(path)
+    _dbfs(path).local(path)
     handle = all_workspaces().store.next_number()
     all_workspaces().uploads.begin(handle, path, overwrite=bool(fields.get("overwrite")))
     return jsonify({"handle": handle})
@@ -76,29 +85,33 @@ def close() -> Response:
 @blueprint.get("/api/2.0/dbfs/get-status")
 def get_status() -> Response:
     """Describe a file or directory."""
-    return jsonify(_dbfs().status(text(parameters(), "path")))
+    path = text(parameters(), "path")
+    return jsonify(_dbfs(path).status(path))
 
 
 @blueprint.get("/api/2.0/dbfs/list")
 def list_files() -> Response:
     """Describe the files of a directory."""
-    return jsonify({"files": _dbfs().listing(text(parameters(), "path"))})
+    path = text(parameters(), "path")
+    return jsonify({"files": _dbfs(path).listing(path)})
 
 
 @blueprint.get("/api/2.0/dbfs/read")
 def read() -> Response:
     """Return a block of a file as base64, of at most one megabyte."""
     fields = parameters()
-    start = int(fields.get("offset") or 0)
-    length = min(int(fields.get("length") or _LARGEST_BLOCK), _LARGEST_BLOCK)
-    content = _dbfs().read(text(fields, "path"))[start : start + length]
+    start = number(fields, "offset") if fields.get("offset") else 0
+    length = min(number(fields, "length") if fields.get("length") else _LARGEST_BLOCK, _LARGEST_BLOCK)
+    path = text(fields, "path")
+    content = _dbfs(path).read(path)[start : start + length]
     return jsonify({"bytes_read": len(content), "data": b64encode(content).decode()})
 
 
 @blueprint.post("/api/2.0/dbfs/mkdirs")
 def make_directory() -> Response:
     """Make a directory and those above it."""
-    _dbfs().local(text(parameters(), "path")).mkdir(parents=True, exist_ok=True)
+    path = text(parameters(), "path")
+    _dbfs(path).local(path).mkdir(parents=True, exist_ok=True)
     return jsonify({})
 
 
@@ -106,7 +119,8 @@ def make_directory() -> Response:
 def delete() -> Response:
     """Delete a file or directory."""
     fields = parameters()
-    _dbfs().delete(text(fields, "path"), recursive=bool(fields.get("recursive")))
+    path = text(fields, "path")
+    _dbfs(path).delete(path, recursive=bool(fields.get("recursive")))
     return jsonify({})
 
 
@@ -114,5 +128,6 @@ def delete() -> Response:
 def move() -> Response:
     """Rename a file or directory."""
     fields = parameters()
-    _dbfs().move(text(fields, "source_path"), text(fields, "destination_path"))
+    source, destination = text(fields, "source_path"), text(fields, "destination_path")
+    _dbfs(source, destination).move(source, destination)
     return jsonify({})

@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, redirect, render_template, request
 from werkzeug.routing import BaseConverter, ValidationError
 
 from local_workspace.routes.common import all_workspaces
+from local_workspace.routes.task_graph import BOX_HEIGHT, BOX_WIDTH, NARROW, WIDE, task_graph
 from local_workspace.runs.states import ended
 from local_workspace.store import JOB
 from local_workspace.tokens import COOKIE
@@ -16,6 +17,8 @@ from local_workspace.tokens import COOKIE
 blueprint = Blueprint("pages", __name__)
 
 _RUNS_SHOWN = 50
+# Letters of a task's key that fit into its box.
+_LONGEST_SHOWN = 24
 # The fill and the line of a task's box.
 _COLORS = {
     "SUCCESS": ("#d9f2e3", "#14643a"),
@@ -47,40 +50,26 @@ def _started(run: dict[str, Any]) -> str:
     return datetime.fromtimestamp(run["start_time"] / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _graph(tasks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the task graph's drawing, in pixels: a box for each task and a curve for each dependency.
+def _graph(tasks: list[dict[str, Any]], boxes_in_line: int) -> dict[str, Any]:
+    """Return the task graph's drawing, with what each task's box shows."""
+    needs = {task["task_key"]: [need["task_key"] for need in task.get("depends_on") or []] for task in tasks}
+    drawing = task_graph(needs, boxes_in_line)
+    return {**drawing, "nodes": [_box(task, *drawing["places"][task["task_key"]]) for task in tasks]}
 
-    A task's column is the number of tasks on the longest way to it.
-    """
-    keys = {task["task_key"] for task in tasks}
-    needs = {
-        task["task_key"]: [need["task_key"] for need in task.get("depends_on") or [] if need["task_key"] in keys]
-        for task in tasks
+
+def _box(task: dict[str, Any], x: int, y: int) -> dict[str, Any]:
+    key, state = task["task_key"], _shown_state(task)
+    fill, stroke = _COLORS.get(state, _OTHER_COLORS)
+    return {
+        "key": key,
+        "shown": key if len(key) <= _LONGEST_SHOWN else f"{key[: _LONGEST_SHOWN - 1]}…",
+        "x": x,
+        "y": y,
+        "state": state,
+        "fill": fill,
+        "stroke": stroke,
+        "took": f" · {_duration(task)}" if task.get("start_time") else "",
     }
-    column: dict[str, int] = {}
-    while len(column) < len(needs):
-        for key, before in needs.items():
-            if key not in column and column.keys() >= set(before):
-                column[key] = 1 + max((column[need] for need in before), default=-1)
-    rows: dict[int, int] = {}
-    nodes, place = [], {}
-    for task in tasks:
-        key = task["task_key"]
-        row = rows.get(column[key], 0)
-        rows[column[key]] = row + 1
-        x, y = 10 + column[key] * 230, 12 + row * 66
-        place[key] = (x, y)
-        state = _shown_state(task)
-        fill, stroke = _COLORS.get(state, _OTHER_COLORS)
-        took = f" · {_duration(task)}" if task.get("start_time") else ""
-        nodes.append({"key": key, "x": x, "y": y, "state": state, "fill": fill, "stroke": stroke, "took": took})
-    edges = []
-    for key, before in needs.items():
-        for need in before:
-            (x1, y1), (x2, y2) = place[need], place[key]
-            edges.append(f"M{x1 + 190} {y1 + 24} C{x1 + 210} {y1 + 24} {x2 - 20} {y2 + 24} {x2} {y2 + 24}")
-    width, height = 10 + 230 * (max(column.values(), default=0) + 1), 12 + 66 * max(rows.values(), default=1)
-    return {"nodes": nodes, "edges": edges, "width": width, "height": height}
 
 
 class EnvironmentConverter(BaseConverter):
@@ -151,7 +140,9 @@ def run_page(workspace: str, run_id: int) -> str:
         state=_shown_state(run),
         started=_started(run),
         took=_duration(run),
-        graph=_graph(tasks),
+        repairs=len(run.get("repair_history", [])[1:]),
+        graphs={"wide": _graph(tasks, WIDE), "narrow": _graph(tasks, NARROW)},
+        box=(BOX_WIDTH, BOX_HEIGHT),
         tasks=[_task_section(task, records.log_text(task["run_id"])) for task in tasks],
     )
 

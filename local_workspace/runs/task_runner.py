@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_workspace import process
-from local_workspace.dbfs import Dbfs, without_mounts
+from local_workspace.dbfs import Dbfs, is_in_root, without_mounts
 from local_workspace.errors import ApiError, not_found
 from local_workspace.layout import Layout
 from local_workspace.runs.records import RunRecords
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
 # Retries in production may wait for minutes; here nobody wants to.
 _MAX_RETRY_WAIT_SECONDS = 5.0
+# The first runtime that installs no libraries from DBFS root, and the setting of a cluster that makes it do so.
+_NO_DBFS_LIBRARIES = 15
+_DBFS_LIBRARIES_ALLOWED = "spark.databricks.driver.dbfsLibraryInstallationAllowed"
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,14 @@ class _Launch:
 class TaskRunner:
     """Runs tasks, each in a process of its own, and records how they end."""
 
-    def __init__(self, store: Store, layout: Layout, records: RunRecords, environment: TaskEnvironment) -> None:
+    def __init__(
+        self, store: Store, layout: Layout, records: RunRecords, environment: TaskEnvironment, *, dbfs_root: bool
+    ) -> None:
         self._store = store
         self._layout = layout
         self._records = records
         self._environment = environment
+        self._dbfs_root = dbfs_root
 
     def run(self, workspace: str, run: Document, task: Document, stop: threading.Event) -> None:
         """Run a task until it has ended or `stop` is set. An error of any kind is recorded as the task's failure."""
@@ -65,6 +71,9 @@ class TaskRunner:
         self._store.change(workspace, TASK_RUN, task_run_id, start_time=now(), state=preparing)
         cluster_id = self._start_cluster(workspace, task)
         dbfs = self._layout.dbfs(workspace)
+        if not self._dbfs_root:
+            cluster = self._store.get(workspace, CLUSTER, cluster_id) or job_cluster(run["settings"], task)
+            refuse_dbfs_libraries(task, cluster)
         wheels = self._install_wheels(task, dbfs)
         cluster_folder = self._layout.cluster(run["run_id"], cluster_id)
         variables = self._environment.variables(
@@ -149,6 +158,31 @@ class TaskRunner:
     def _write_log(self, task: Document, line: str) -> None:
         with self._layout.log(task["run_id"]).open("a", encoding="utf-8") as output:
             output.write(f"{line}\n")
+
+
+def refuse_dbfs_libraries(task: Document, cluster: Document) -> None:
+    """Refuse a library on DBFS root for a runtime that installs none from there, unless the cluster's settings let it.
+
+    Raises: ApiError 400.
+    """
+    version = str(cluster.get("spark_version") or "").partition(".")[0]
+    allowed = str((cluster.get("spark_conf") or {}).get(_DBFS_LIBRARIES_ALLOWED, "")).lower() == "true"
+    if allowed or not version.isdigit() or int(version) < _NO_DBFS_LIBRARIES:
+        return
+    for path in process.wheels_of(task.get("libraries") or []):
+        if path.startswith("dbfs:/") and is_in_root(path):
+            raise ApiError(
+                400,
+                "BAD_REQUEST",
+                f"DRIVER_LIBRARY_INSTALLATION_FAILURE: Library installation failed for {path}: BAD_REQUEST: DBFS "
+                "library installations are not supported on DBR 15 or above.",
+            )
+
+
+def job_cluster(settings: Document, task: Document) -> Document:
+    """Return the settings of a task's job cluster; empty for a task without one."""
+    shared = {one["job_cluster_key"]: one["new_cluster"] for one in settings.get("job_clusters") or []}
+    return dict(task.get("new_cluster") or shared.get(task.get("job_cluster_key")) or {})
 
 
 def _command(run: Document, task: Document, dbfs: Dbfs) -> list[str]:

@@ -60,8 +60,9 @@ def environment(): print("\\n".join(f"{key}={value}" for key, value in sorted(os
 class Server:
     """`python -m local_workspace serve`, and requests to it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *options: str) -> None:
         self.root = root
+        self.options = options
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -76,7 +77,7 @@ class Server:
         log = (self.root.parent / "server.log").open("a")
         with log:
             self.process = subprocess.Popen(
-                [*command, "serve"], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+                [*command, "serve", *self.options], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -153,10 +154,8 @@ class Server:
     def log(self, name: str, task_run_id: int) -> str:
         return str(self.api(name, "GET", f"jobs/runs/get-output?run_id={task_run_id}")["logs"])
 
-    def tiny_job(
-        self, name: str, *tasks: dict[str, Any], job_name: str = "tiny", token: str | None = None, **settings: Any
-    ) -> int:
-        """A job whose tasks are entry points of the tiny wheel."""
+    def tiny_wheel(self) -> Path:
+        """A wheel whose entry points are the functions of TINY."""
         wheel = self.root.parent / "tiny-0.1-py3-none-any.whl"
         if not wheel.exists():
             names = re.findall(r"^def (\w+)", TINY, re.MULTILINE)
@@ -168,14 +167,22 @@ class Server:
                 file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
                 file.writestr(f"{info}/entry_points.txt", f"[console_scripts]\n{entry_points}\n")
                 file.writestr(f"{info}/RECORD", "")
-        answer = requests.post(
-            f"http://{name}.workspace.test/dbfs/libs/{wheel.name}",
-            data=wheel.read_bytes(),
-            headers={"Authorization": f"Bearer {self.token}"},
-            proxies={"http": self.url},
-            timeout=60,
-        )
-        assert answer.status_code == 200
+        return wheel
+
+    def tiny_job(
+        self, name: str, *tasks: dict[str, Any], job_name: str = "tiny", token: str | None = None, **settings: Any
+    ) -> int:
+        """A job whose tasks are entry points of the tiny wheel."""
+        wheel = self.tiny_wheel()
+        if not all("libraries" in task for task in tasks):
+            answer = requests.post(
+                f"http://{name}.workspace.test/dbfs/libs/{wheel.name}",
+                data=wheel.read_bytes(),
+                headers={"Authorization": f"Bearer {self.token}"},
+                proxies={"http": self.url},
+                timeout=60,
+            )
+            assert answer.status_code == 200
         full = [
             {
                 "new_cluster": {"spark_version": "15.4.x-scala2.12"},

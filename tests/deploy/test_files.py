@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from databricks.sdk.errors import AlreadyExists, BadRequest, NotFound, ResourceA
 from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.workspace import ImportFormat, Language, ObjectType
 
+from tests.conftest import ROOT
 from tests.deploy.conftest import Server
 
 Client = Callable[..., WorkspaceClient]
@@ -97,6 +100,27 @@ class TestVolumes:
         assert f"python ['a.csv'] True True {text} {text} [1, 2]\n" in log
         assert "spark [2, 2]\n" in log
         assert "_SUCCESS" in {one.name for one in files.list_directory_contents(f"{volume}/out")}
+
+    def test_put_writes_into_a_volume_that_exists(self, server: Server, tmp_path: Path) -> None:
+        folder = tmp_path / "root"
+        command = [sys.executable, "-m", "local_workspace", "--root", str(folder)]
+
+        def put(path: str) -> subprocess.CompletedProcess[str]:
+            full = [*command, "put", __file__, f"dev:{path}"]
+            return subprocess.run(full, cwd=ROOT, capture_output=True, text=True, check=False)
+
+        refused = put("/Volumes/dev/default/raw/x")
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert "has no such volume; create it" in refused.stderr
+        assert "databricks volumes create dev default raw MANAGED" in refused.stderr
+        make = (
+            "from databricks.sdk import WorkspaceClient; from databricks.sdk.service.catalog import VolumeType; "
+            "WorkspaceClient().volumes.create('dev', 'default', 'raw', VolumeType.MANAGED)"
+        )
+        made = [*command, "exec", "--env", "dev", "--", sys.executable, "-c", make]
+        assert subprocess.run(made, cwd=ROOT, capture_output=True, check=False).returncode == 0
+        assert put("/Volumes/dev/default/raw/x").returncode == 0
+        assert (folder / "workspaces/dev/dbfs/Volumes/dev/default/raw/x").read_bytes() == Path(__file__).read_bytes()
 
 
 class TestWorkspaceFiles:

@@ -85,7 +85,13 @@ def test_tasks_of_the_wrong_type(server: Server, tasks: Any) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["experiments/999999", "registered-models/none", "jobs/999999", "experiments/999999/permissionLevels"],
+    [
+        "experiments/999999",
+        "experiments/none",
+        "registered-models/none",
+        "jobs/999999",
+        "experiments/999999/permissionLevels",
+    ],
 )
 def test_permissions_of_what_does_not_exist(server: Server, path: str) -> None:
     answer = server.call("dev", "GET", f"/api/2.0/permissions/{path}")
