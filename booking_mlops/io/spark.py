@@ -37,7 +37,6 @@ Measured on two cores: with 180,000 bookings in a CSV of 16 MB the whole run tak
 # of these settings saves is in docs/adr/0010-start-up.md.
 _INTERPRETED = {
     "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
     # Otherwise one core reads a file of up to 4 MB alone.
     "spark.sql.files.openCostInBytes": "0",
