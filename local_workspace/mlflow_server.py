@@ -54,8 +54,9 @@ def mlflow_app(homes: Mapping[str, Path]) -> WsgiApp:
     # MLflow 3 answers requests for these hosts only, and reads the variable when it is imported. The workspace has
     # checked host and token before a request comes here.
     os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"
-    from mlflow import server
-    from mlflow.server import handlers
+    with _kept_logging():
+        from mlflow import server
+        from mlflow.server import handlers
 
     os.environ[server.SERVE_ARTIFACTS_ENV_VAR] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
@@ -131,7 +132,7 @@ def _open(database: Path, artifacts: Path) -> _Stores:
 
 @contextlib.contextmanager
 def _kept_logging() -> Iterator[None]:
-    """Undo what MLflow's migrations do in the block: they replace the root logger's handlers and write to stderr."""
+    """Undo what MLflow does in the block: it warns, and its migrations replace the root logger's handlers."""
     root_logger = logging.getLogger()
     log_handlers, level = root_logger.handlers[:], root_logger.level
     with contextlib.redirect_stderr(io.StringIO()):

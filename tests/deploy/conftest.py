@@ -122,8 +122,12 @@ class Server:
         return answer.json()
 
     def jobs(self, name: str) -> dict[str, int]:
-        found = self.api(name, "GET", "jobs/list", limit=100).get("jobs", [])
-        assert len({job["settings"]["name"] for job in found}) == len(found)
+        answer = self.api(name, "GET", "jobs/list", limit=100)
+        assert not answer["has_more"]
+        found = answer.get("jobs", [])
+        # Names need not be unique, and tests make some twice; dbx must not.
+        deployed = [job["settings"]["name"] for job in found if job["settings"]["name"].startswith(f"{name}-")]
+        assert len(set(deployed)) == len(deployed)
         return {job["settings"]["name"]: job["job_id"] for job in found}
 
     def dbx(self, *arguments: str, token: str | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
