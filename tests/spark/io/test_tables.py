@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from booking_mlops.errors import DataQualityError, WriteFailed
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.machine import this_machine
 from booking_mlops.io.spark import spark_session, start_workers
+from booking_mlops.io.tables import Tables
+from booking_mlops.table import Column, Table
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain
@@ -152,6 +155,18 @@ def test_a_damaged_file_is_refused_and_the_tables_are_as_they_were(
     with pytest.raises(DataQualityError, match=message):
         make_task(SetupData, spark, environment, f"source_csv={bad}").run()
     assert spark.table(environment.table("bookings")).count() == before
+
+
+def test_a_table_goes_on_after_delta_has_made_a_checkpoint(spark: Any, environment: Environment, lake: Path) -> None:
+    """Delta makes one every ten commits. With a Spark that it was not made for, each commit from then on fails."""
+    numbers = Table("numbers", "Counted", (Column("number", "BIGINT", "One for each commit"),), key=("number",))
+    tables = Tables(spark, f"spark_catalog.{environment.schema}", as_of=date(2026, 3, 1))
+    tables.ensure(numbers)
+    for number in range(12):
+        tables.append_new("numbers", [{"number": number}], "number")
+    assert tables.read("numbers").count() == 12
+    log = lake / "warehouse" / f"{environment.schema}.db" / "numbers" / "_delta_log"
+    assert list(log.glob("*.checkpoint*"))
 
 
 def test_of_two_writes_at_once_the_failure_goes_up_when_both_have_ended() -> None:
