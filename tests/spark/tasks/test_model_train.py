@@ -65,7 +65,7 @@ class TestFirstModel:
         assert run.data.tags["features_version"] == str(result.features_version)
         assert len(run.data.tags["git_commit"]) == 40
         files = {item.path for item in client.list_artifacts(result.run_id)}
-        assert {"config.json", "decision.json", "plots", "model"} <= files
+        assert {"config.json", "decision.json", "plots"} <= files
         plots = {item.path for item in client.list_artifacts(result.run_id, "plots")}
         assert len(plots) >= 4
         version = registry.version(1)
@@ -97,7 +97,8 @@ class TestFirstModel:
         linked = {one.key: one for one in client.get_logged_model(output.model_id).metrics}
         assert linked["holdout_roc_auc"].value == pytest.approx(result.metrics.roc_auc)
         assert linked["holdout_roc_auc"].dataset_name == trained.environment.table("features")
-        assert client.get_model_version(trained.environment.model_name, "1").model_id == output.model_id
+        registered = client.get_model_version(trained.environment.model_name, "1")
+        assert registered.source == f"models:/{output.model_id}"
 
     def test_the_model_takes_a_notebooks_whole_numbers_and_sparks(self, spark: Any, trained: Trained) -> None:
         version = registry_of(trained.environment).require_champion()
@@ -114,7 +115,7 @@ class TestFirstModel:
         assert of_spark.sum() == pytest.approx(1.0)
         predictions = spark.table(trained.environment.table("predictions"))
         features = spark.table(trained.environment.table("features")).limit(50)
-        answer = mlflow.pyfunc.spark_udf(spark, version.uri, env_manager="local")
+        answer = mlflow.pyfunc.spark_udf(spark, version.uri, result_type="array<double>", env_manager="local")
         scored = features.join(predictions, "booking_id").select(
             "cancellation_probability", answer(*DEFAULT_FEATURES).alias("answer")
         )
