@@ -54,9 +54,11 @@ def mlflow_app(homes: Mapping[str, Path]) -> WsgiApp:
     # MLflow 3 answers requests for these hosts only, and reads the variable when it is imported. The workspace has
     # checked host and token before a request comes here.
     os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"
+    os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"
     with _kept_logging():
         from mlflow import server
         from mlflow.server import handlers
+        from mlflow.store.model_registry import sqlalchemy_store
 
     os.environ[server.SERVE_ARTIFACTS_ENV_VAR] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
@@ -75,6 +77,8 @@ def mlflow_app(homes: Mapping[str, Path]) -> WsgiApp:
     handlers._get_tracking_store = lambda *_, **__: _stores[_workspace.get()].tracking
     handlers._get_model_registry_store = lambda *_, **__: _stores[_workspace.get()].registry
     handlers._get_artifact_repo_mlflow_artifacts = lambda: _stores[_workspace.get()].artifacts
+    # The registry looks logged models up with a client of its own, which would ask the process's one store.
+    sqlalchemy_store.MlflowClient = lambda: _stores[_workspace.get()].tracking
     wsgi_app: WsgiApp = server.app.wsgi_app
     return wsgi_app
 

@@ -29,6 +29,7 @@ from booking_mlops.services.permissions import apply_schema_permissions
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
+    from pyspark.errors import AnalysisException
     from pyspark.sql import DataFrame
 
 
@@ -235,7 +236,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
                 _ = text.schema
                 return path, False, text
             except AnalysisException as error:
-                if error.getErrorClass() != "PATH_NOT_FOUND":
+                if _condition(error) != "PATH_NOT_FOUND":
                     raise
             if not allowed:
                 raise DataQualityError(f"{path}: no such file; put Booking.csv there or change source_csv")
@@ -313,3 +314,10 @@ def _with_line_numbers(text: DataFrame) -> tuple[DataFrame, str | None]:
         before += row["rows"]
     lines = placed.selectExpr(f"{position} + CASE {part} {' '.join(cases)} END + 1 AS line", "raw_row")
     return lines, parts[0]["first"]
+
+
+def _condition(error: AnalysisException) -> str | None:
+    """Return the error's class as Spark names it; Spark 4 has renamed the method."""
+    ask = getattr(error, "getCondition", error.getErrorClass)
+    condition: str | None = ask()
+    return condition
