@@ -17,6 +17,9 @@ client = mlflow.MlflowClient()
 run = client.create_run(client.create_experiment("/mine"))
 client.log_text(run.info.run_id, "hello", "greeting.txt")
 text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/greeting.txt")
+with mlflow.start_run(run.info.run_id):
+    made = mlflow.pyfunc.log_model("model", python_model=lambda model_input: model_input, pip_requirements=[])
+assert int(mlflow.register_model(made.model_uri, "mine").version) == 1
 print(text, [experiment.name for experiment in client.search_experiments()])
 """
 
