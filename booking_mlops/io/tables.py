@@ -44,6 +44,8 @@ def to_pandas(rows: DataFrame) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame: pd.DataFrame = rows.toPandas()
+    # Spark Connect leaves its metrics here, and pandas can't write them to a file.
+    frame.attrs.clear()
     return frame
 
 
