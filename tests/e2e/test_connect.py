@@ -14,7 +14,7 @@ from tests.e2e.test_pipeline import PROGRAM, environment
 
 def test_the_whole_pipeline_runs_on_spark_connect(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
-    small = ["setup_data.synthetic_rows=4000", "model_train.model.n_estimators=20"]
+    small = ["setup_data.synthetic_rows=12000", "model_train.model.n_estimators=20"]
     settings = [word for setting in small for word in ("--set", setting)]
     with connect_server(lake, tmp_path / "server.log") as address:
         done = subprocess.run(
@@ -31,4 +31,4 @@ def test_the_whole_pipeline_runs_on_spark_connect(tmp_path: Path) -> None:
     counts = [
         deltalake.DeltaTable(str(tables / name)).to_pyarrow_table().num_rows for name in ("bookings", "predictions")
     ]
-    assert counts[0] == counts[1] > 3000
+    assert counts[0] == counts[1] > 10000
