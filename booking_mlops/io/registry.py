@@ -62,7 +62,6 @@ class LoggedModel:
     """A model that a run has logged: where MLflow finds it, and its id, which it has from MLflow 3 on."""
 
     uri: str
-    run_id: str
     model_id: str | None
 
 
@@ -233,7 +232,7 @@ class Registry:
                 # MLflow 3.17 would take another format, which refuses classes that it does not know.
                 serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_CLOUDPICKLE,
             )
-        return LoggedModel(info.model_uri, info.run_id, getattr(info, "model_id", None))
+        return LoggedModel(info.model_uri, getattr(info, "model_id", None))
 
     def register(self, logged: LoggedModel, tags: Mapping[str, str]) -> Version:
         """Register a logged model as a new version, aliased `challenger` where there are aliases."""

@@ -49,7 +49,7 @@ def to_pandas(rows: DataFrame) -> pd.DataFrame:
     return frame
 
 
-def latest_day(rows: DataFrame, column: str, before: date, condition: str | None = None) -> date | None:
+def latest_day(rows: DataFrame, column: str, before: date = date.max, condition: str | None = None) -> date | None:
     """Return the latest date in `column` of the rows that meet `condition`: by default, of those before `before`.
 
     When all rows are before that day, the condition is not looked at: Delta's log has the answer.

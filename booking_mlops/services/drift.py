@@ -124,7 +124,7 @@ def read_drift_sample(
     Raises: MissingTable when there are no features.
     """
     features = tables.read(FEATURE_TABLE.name, features_version)
-    last = latest_day(features, "arrival_date", as_of) or latest_day(features, "arrival_date", date.max)
+    last = latest_day(features, "arrival_date", as_of) or latest_day(features, "arrival_date")
     if last is None:
         raise MissingTable(f"{tables.full_name(FEATURE_TABLE.name)} is empty; run feature-table-creation")
     window = newest_window(last, config.window_days)

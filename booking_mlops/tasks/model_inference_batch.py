@@ -18,6 +18,7 @@ from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import is_connect, set_at_run_time
+from booking_mlops.io.tables import latest_day
 from booking_mlops.services.drift import DriftConfig, drift_findings, load_reference, read_drift_sample
 from booking_mlops.services.open_bookings import open_features
 from booking_mlops.tasks.task import Result, Task
@@ -178,7 +179,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         if asked == "all":
             return _Scope(features, features.count(), "all bookings, as scope: all asks for")
         # Delta's log knows whether any booking is yet to arrive.
-        last = features.selectExpr("max(arrival_date) AS day").collect()[0]["day"]
+        last = latest_day(features, "arrival_date")
         if last is not None and last >= as_of:
             version = tables.version(BOOKINGS.name)
             still_open = open_features(tables, features, as_of, version)

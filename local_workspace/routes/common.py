@@ -107,10 +107,18 @@ def one_page(items: list[Document], fields: Document, limit: int) -> tuple[list[
 
     Raises: ApiError 400 for a page token that this list has not given out.
     """
-    size = max(1, min(number(fields, "limit") if fields.get("limit") else limit, _LARGEST_PAGE))
+    size = page_size(fields, "limit", limit, _LARGEST_PAGE)
     start = number(fields, "offset") if fields.get("offset") else 0
     page, token = page_by_token(items, fields, size, start)
     return page, {"has_more": token is not None, **({"next_page_token": token} if token else {})}
+
+
+def page_size(fields: Document, name: str, default: int, largest: int) -> int:
+    """Return how many entries the field `name` asks for: at least one and at most `largest`.
+
+    Raises: ApiError 400 when it is no number.
+    """
+    return max(1, min(number(fields, name) if fields.get(name) else default, largest))
 
 
 def page_by_token(

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request, send_file
 
 from local_workspace.errors import ApiError, invalid
 from local_workspace.routes.catalog_objects import this_catalog
-from local_workspace.routes.common import all_workspaces, is_true, number, page_by_token, this_workspace
+from local_workspace.routes.common import all_workspaces, is_true, page_by_token, page_size, this_workspace
 from local_workspace.store import Document
 
 blueprint = Blueprint("files", __name__, url_prefix="/api/2.0/fs")
@@ -82,9 +82,9 @@ def make_directory(path: str) -> tuple[str, int]:
 def list_directory(path: str) -> Response:
     """Describe what a directory holds, page by page; to HEAD only whether it exists."""
     directory, fields = _directory(path), request.args.to_dict()
-    size = number(fields, "page_size") if fields.get("page_size") else _LARGEST_PAGE
+    size = page_size(fields, "page_size", _LARGEST_PAGE, _LARGEST_PAGE)
     entries = [_described(f"/{path.rstrip('/')}", entry) for entry in sorted(directory.iterdir())]
-    page, token = page_by_token(entries, fields, max(1, min(size, _LARGEST_PAGE)))
+    page, token = page_by_token(entries, fields, size)
     return jsonify({"contents": page, **({"next_page_token": token} if token else {})})
 
 

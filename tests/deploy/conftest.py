@@ -116,6 +116,17 @@ class Server:
             timeout=60,
         )
 
+    def upload(self, name: str, method: str, path: str, file: Path) -> int:
+        """Send a file as the request's body; return the status."""
+        return requests.request(
+            method,
+            f"http://{name}.workspace.test{path}",
+            data=file.read_bytes(),
+            headers={"Authorization": f"Bearer {self.token}"},
+            proxies={"http": self.url},
+            timeout=60,
+        ).status_code
+
     def api(self, name: str, method: str, path: str, /, *, token: str | None = None, **body: Any) -> Any:
         answer = self.call(name, method, f"/api/2.1/{path}", token=token, **body)
         assert answer.status_code == 200, answer.text
@@ -179,14 +190,7 @@ class Server:
         """A job whose tasks are entry points of the tiny wheel."""
         wheel = self.tiny_wheel()
         if not all("libraries" in task for task in tasks):
-            answer = requests.post(
-                f"http://{name}.workspace.test/dbfs/libs/{wheel.name}",
-                data=wheel.read_bytes(),
-                headers={"Authorization": f"Bearer {self.token}"},
-                proxies={"http": self.url},
-                timeout=60,
-            )
-            assert answer.status_code == 200
+            assert self.upload(name, "POST", f"/dbfs/libs/{wheel.name}", wheel) == 200
         full = [
             {
                 "new_cluster": {"spark_version": "15.4.x-scala2.12"},

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import requests
 
 from tests.deploy.conftest import Server
 
@@ -22,14 +21,7 @@ def modern(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.api("dev", "POST", "unity-catalog/volumes", catalog_name="dev", schema_name="default", name="libs",
                volume_type="MANAGED")  # fmt: skip
     wheel = server.tiny_wheel()
-    answer = requests.put(
-        f"http://dev.workspace.test/api/2.0/fs/files{VOLUME}/{wheel.name}",
-        data=wheel.read_bytes(),
-        headers={"Authorization": f"Bearer {server.token}"},
-        proxies={"http": server.url},
-        timeout=60,
-    )
-    assert answer.status_code == 204
+    assert server.upload("dev", "PUT", f"/api/2.0/fs/files{VOLUME}/{wheel.name}", wheel) == 204
     yield server
     server.stop()
 
