@@ -127,8 +127,8 @@ def spark_session(
     return session
 
 
-def set_at_run_time(session: SparkSession, key: str, value: str) -> None:
-    """Set a Spark setting of a session that is running, when it is one that can be set then.
+def set_at_run_time(session: SparkSession, key: str, value: str | None) -> None:
+    """Set a Spark setting of a session that is running, or unset it, when it is one that can be set then.
 
     Serverless compute allows only a few, and none of the others changes what is computed.
     """
@@ -136,7 +136,10 @@ def set_at_run_time(session: SparkSession, key: str, value: str) -> None:
 
     try:
         if session.conf.isModifiable(key):
-            session.conf.set(key, value)
+            if value is None:
+                session.conf.unset(key)
+            else:
+                session.conf.set(key, value)
     except PySparkException as error:
         log.debug("%s can't be set here: %s", key, error)
 

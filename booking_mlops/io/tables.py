@@ -13,6 +13,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from booking_mlops.errors import MissingTable, WriteFailed
+from booking_mlops.io.spark import set_at_run_time
 from booking_mlops.table import Table, sql_literal
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+COMMIT_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
 INDEXED_COLUMNS = "delta.dataSkippingNumIndexedCols"
 
 
@@ -165,12 +167,15 @@ class Tables:
 
     def fingerprint(self, table: str) -> str | None:
         """Return the fingerprint that the last commit recorded; None when it recorded none."""
-        note = self._last_commit(table)[1] if self.exists(table) else None
-        try:
-            found = json.loads(note) if note else None
-        except ValueError:
+        return _fingerprint_in(self._last_commit(table)[1]) if self.exists(table) else None
+
+    def written_last(self, table: str) -> str | None:
+        """Return the newest fingerprint that a commit of the table recorded; later commits may have recorded none."""
+        if not self.exists(table):
             return None
-        return found.get("fingerprint") if isinstance(found, dict) else None
+        history = self._spark.sql(f"DESCRIBE HISTORY {self.full_name(table)}").where("userMetadata IS NOT NULL")
+        notes = (_fingerprint_in(row["userMetadata"]) for row in history.orderBy("version", ascending=False).collect())
+        return next((note for note in notes if note is not None), None)
 
     def _last_commit(self, table: str) -> tuple[int, str | None]:
         if not self.exists(table):
@@ -220,18 +225,52 @@ class Tables:
             F.col(field.name) if field.name in known else F.lit(None).cast(field.dataType).alias(field.name)
             for field in schema.fields
         ]
+        writer = frame.select(*columns).writeTo(self.full_name(table)).option("userMetadata", self._note(fingerprint))
+        return self._commit(table, lambda: write(writer), fingerprint)
+
+    def _note(self, fingerprint: str | None) -> str:
+        """Return what a commit says of itself, as JSON."""
         note = {"fingerprint": fingerprint, "as_of": self._as_of and self._as_of.isoformat()}
-        known_of = json.dumps({name: value for name, value in note.items() if value is not None})
-        writer = frame.select(*columns).writeTo(self.full_name(table)).option("userMetadata", known_of)
+        return json.dumps({name: value for name, value in note.items() if value is not None})
+
+    def _commit(self, table: str, write: Callable[[], object], fingerprint: str | None) -> bool:
+        """Write; return False when another run has written the same meanwhile and nothing was written here."""
         try:
             with self._writing(table):
-                write(writer)
+                write()
         except WriteFailed:
             if fingerprint is None or self.fingerprint(table) != fingerprint:
                 raise
             log.info("another run has written the same to %s", self.full_name(table))
             return False
         return True
+
+    def merge_once(self, table: Table, frame: DataFrame, fingerprint: str) -> tuple[int, int]:
+        """Add the rows of `frame` whose key is new and update those that differ, in one commit; the others stay.
+
+        Returns how many were added and changed. Nothing is written when the table's last commit recorded `fingerprint`.
+        No other commit may be made in this session meanwhile, since it would record the same.
+        """
+        if self.fingerprint(table.name) == fingerprint:
+            log.info("%s is up to date", table.name)
+            return 0, 0
+        self.ensure(table)
+        log.info("merging into %s", table.name)
+        before, rows = self.version(table.name), f"_rows_of_{table.name}"
+        frame.select(*table.column_names).createOrReplaceTempView(rows)
+        set_at_run_time(self._spark, COMMIT_NOTE, self._note(fingerprint))
+        try:
+            self._commit(
+                table.name, lambda: self._spark.sql(_merge_sql(table, self.full_name(table.name), rows)), fingerprint
+            )
+        finally:
+            set_at_run_time(self._spark, COMMIT_NOTE, None)
+            self._spark.catalog.dropTempView(rows)
+        after = self._spark.sql(f"DESCRIBE HISTORY {self.full_name(table.name)} LIMIT 1").first()
+        if after is None or after["version"] == before:
+            return 0, 0
+        counts = after["operationMetrics"]
+        return int(counts.get("numTargetRowsInserted", 0)), int(counts.get("numTargetRowsUpdated", 0))
 
     def replace_rows(self, table: str, rows: Sequence[Mapping[str, Any]], *, where: str) -> None:
         """Replace the rows that meet `where` by a few rows given as mappings."""
@@ -255,6 +294,29 @@ class Tables:
         if new:
             with self._writing(table):
                 self._frame(table, new).writeTo(full).append()
+
+
+def _merge_sql(table: Table, target: str, source: str) -> str:
+    keys = " AND ".join(f"old.`{name}` = new.`{name}`" for name in table.key)
+    others = [name for name in table.column_names if name not in table.key]
+    same = " AND ".join(f"old.`{name}` <=> new.`{name}`" for name in others)
+    updates = ", ".join(f"old.`{name}` = new.`{name}`" for name in others)
+    names = ", ".join(f"`{name}`" for name in table.column_names)
+    values = ", ".join(f"new.`{name}`" for name in table.column_names)
+    return (
+        f"MERGE INTO {target} AS old USING {source} AS new ON {keys} "
+        f"WHEN MATCHED AND NOT ({same}) THEN UPDATE SET {updates} "
+        f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
+    )
+
+
+def _fingerprint_in(note: str | None) -> str | None:
+    """Return the fingerprint in what a commit says of itself; None when it says none, or somebody else wrote it."""
+    try:
+        found = json.loads(note) if note else None
+    except ValueError:
+        return None
+    return found.get("fingerprint") if isinstance(found, dict) else None
 
 
 def _is_conflict(error: BaseException | None) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pandas as pd
 
@@ -34,12 +34,16 @@ if TYPE_CHECKING:
 
 
 _BYTES_IN_A_LINE = 100
+_SYNTHETIC = "synthetic-"
+"""Begins the fingerprint of synthetic bookings."""
 
 
 @dataclass(frozen=True)
 class SetupDataConfig:
     """`setup-data`: which file to ingest, how it spells the status, and how many of its rows may be bad.
 
+    With `mode: merge` the file's bookings are added or updated and the others stay. `snapshot` replaces all of them,
+    and refuses when more than `max_removed_share` would go. Real bookings replace synthetic ones, never the reverse.
     `source_csv` is a path, `dbfs:/…` or `/Volumes/…`. When it is left out or nothing is there,
     `allow_synthetic_data` allows making `synthetic_rows` bookings (seed `synthetic_seed`) in its place.
     An arrival more than `max_days_ahead` after `env.as_of` is a bad row, since hotels take bookings for two years at
@@ -59,6 +63,8 @@ class SetupDataConfig:
     synthetic_rows: int = 20_000
     synthetic_seed: int = 7
     max_rejected_share: float = 0.02
+    mode: Literal["merge", "snapshot"] = "merge"
+    max_removed_share: float = 0.1
     status_words: StatusWords = field(default_factory=StatusWords)
     max_days_ahead: int = 730
     max_days_back: int = 20 * 365
@@ -66,13 +72,17 @@ class SetupDataConfig:
     def __post_init__(self) -> None:
         require(self.synthetic_rows > 0, f"synthetic_rows: {self.synthetic_rows} is not above 0")
         require_share("max_rejected_share", self.max_rejected_share)
+        require_share("max_removed_share", self.max_removed_share)
         for name in ("max_days_ahead", "max_days_back"):
             require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is below 0")
 
 
 @dataclass(frozen=True)
 class SetupDataResult(Result):
-    """Lines read (without header and blank lines) = bookings + rejected; `states` counts the bookings by status."""
+    """Lines read (without header and blank lines) = bookings + rejected; `states` counts the bookings by status.
+
+    `total` bookings are in the table; `merged` says how many of the file's were added and changed, None for a snapshot.
+    """
 
     source: str
     synthetic: bool
@@ -82,6 +92,8 @@ class SetupDataResult(Result):
     states: Mapping[str, int]
     rejected: int
     reasons: Mapping[str, int]
+    total: int
+    merged: tuple[int, int] | None
     bookings_version: int
     written: bool
 
@@ -95,7 +107,8 @@ class SetupDataResult(Result):
         kept, cancelled, still_open = (self.states.get(state, 0) for state in (NOT_CANCELED, CANCELED, OPEN))
         lines.append(("as of", f"{self.as_of}: {kept:,} kept, {cancelled:,} cancelled, {still_open:,} open"))
         state = "" if self.written else " (up to date, nothing written)"
-        return [*lines, ("bookings", f"{self.bookings:,} rows, version {self.bookings_version}{state}")]
+        what = "" if self.merged is None else f": {self.merged[0]:,} new, {self.merged[1]:,} changed"
+        return [*lines, ("bookings", f"{self.total:,} rows, version {self.bookings_version}{what}{state}")]
 
 
 class SetupData(Task[SetupDataConfig, SetupDataResult]):
@@ -168,7 +181,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             f"{read}-{functools.reduce(operator.xor, (row[column] for row in kinds)) & (2**64 - 1):016x}"
             for column in ("content", "judged")
         )
-        rejected_written, bookings_written = self._write(lines, source.rsplit("/", 1)[-1], content, judged)
+        rejected_written, merged, bookings_written = self._write(lines, source, synthetic, content, judged)
         apply_schema_permissions(self.session)
         return SetupDataResult(
             source=source,
@@ -179,6 +192,8 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             states={row["state"]: row["rows"] for row in kinds if not row["kind"]},
             rejected=rejected,
             reasons=reasons,
+            total=self.session.tables.read(BOOKINGS.name).count(),
+            merged=merged,
             bookings_version=self.session.tables.version(BOOKINGS.name),
             # Without rejected rows Delta makes no commit that could say that they were written.
             written=bookings_written or (rejected_written and rejected > 0),
@@ -194,8 +209,10 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
                 f"{self.config.max_rejected_share:.1%}); nothing was written. Most often: {worst}"
             )
 
-    def _write(self, lines: DataFrame, file_name: str, content: str, judged: str) -> tuple[bool, bool]:
-        """Write both tables; return whether the rejected rows and whether the bookings had to be written.
+    def _write(
+        self, lines: DataFrame, source: str, synthetic: bool, content: str, judged: str
+    ) -> tuple[bool, tuple[int, int] | None, bool]:
+        """Write both tables; return whether rejected rows were written, what was merged, whether bookings were written.
 
         `content` identifies the rows of the file, `judged` what was found wrong with each of them.
         """
@@ -203,14 +220,45 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         # Other reasons, other words, or a column that a new release brings, make other tables of the same file.
         words = self.config.status_words.normalized
         rules = repr((judged, words, [column.name for column in BOOKINGS.columns]))
-        fingerprint = f"{content}-{hashlib.sha256(rules.encode()).hexdigest()[:16]}"
-        rejected = self._rejected(lines, file_name, content)
+        fingerprint = f"{_SYNTHETIC if synthetic else ''}{content}-{hashlib.sha256(rules.encode()).hexdigest()[:16]}"
+        rejected = self._rejected(lines, source.rsplit("/", 1)[-1], content)
         # Rows that earlier files had rejected stay.
         of_this_file = f"source_fingerprint = '{content}'"
-        return run_concurrently(
+        good = lines.where("reason = ''")
+        if self._holds_real_bookings():
+            # A release that did not say so in the fingerprint may have made the same.
+            if synthetic and not (tables.fingerprint(BOOKINGS.name) or "").startswith(content):
+                raise DataQualityError(
+                    f"{tables.full_name(BOOKINGS.name)} holds bookings that are not synthetic, and synthetic data would "
+                    "replace them; nothing was written. Name the file in source_csv, or use another lake or schema"
+                )
+            if self.config.mode == "merge" and not synthetic:
+                first = tables.write_once(REJECTED, rejected, fingerprint, where=of_this_file)
+                merged = tables.merge_once(BOOKINGS, good, fingerprint)
+                return first, merged, merged != (0, 0)
+            self._require_few_removed(source, good)
+        first, second = run_concurrently(
             lambda: tables.write_once(REJECTED, rejected, fingerprint, where=of_this_file),
-            lambda: tables.write_once(BOOKINGS, lines.where("reason = ''"), fingerprint),
+            lambda: tables.write_once(BOOKINGS, good, fingerprint),
         )
+        return first, None, second
+
+    def _holds_real_bookings(self) -> bool:
+        """Say whether there are bookings, and not of the kind that this program makes."""
+        tables = self.session.tables
+        if not tables.exists(BOOKINGS.name) or (tables.written_last(BOOKINGS.name) or "").startswith(_SYNTHETIC):
+            return False
+        return not tables.read(BOOKINGS.name).isEmpty()
+
+    def _require_few_removed(self, source: str, good: DataFrame) -> None:
+        there = self.session.tables.read(BOOKINGS.name)
+        total, limit = there.count(), self.config.max_removed_share
+        gone = there.join(good.select("booking_id"), "booking_id", "left_anti").count()
+        if gone > limit * total:
+            raise DataQualityError(
+                f"{source}: {gone:,} of the {total:,} bookings are not in it ({gone / total:.1%}, max_removed_share is "
+                f"{limit:.1%}) and mode: snapshot would remove them; nothing was written. mode: merge keeps them"
+            )
 
     def _rejected(self, lines: DataFrame, name: str, content: str) -> DataFrame:
         from pyspark.sql import functions as F

@@ -113,7 +113,7 @@ def test_types_and_both_spellings_of_a_date(
     assert all(field.metadata.get("comment") for field in table.schema.fields)
 
 
-def test_a_second_run_writes_nothing_and_another_file_replaces_the_bookings_but_no_rejected_row(
+def test_a_second_run_writes_nothing_and_another_file_takes_no_booking_and_no_rejected_row_away(
     spark: Any, environment: Environment, tmp_path: Path, booking_mlops: Cli
 ) -> None:
     one, two = tmp_path / "one.csv", tmp_path / "two.csv"
@@ -127,7 +127,7 @@ def test_a_second_run_writes_nothing_and_another_file_replaces_the_bookings_but_
     assert "nothing written" in again.out
     assert commits(spark, environment) == before
     assert ingest(booking_mlops, environment, two).code == 0
-    assert spark.table(environment.table("bookings")).count() == 50
+    assert spark.table(environment.table("bookings")).count() == 100
     assert len(rejected(spark, environment)) == 1
 
 
