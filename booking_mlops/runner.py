@@ -24,7 +24,6 @@ from booking_mlops.config.environment import EnvConfig
 from booking_mlops.config.loader import load, load_environment, parse_setting
 from booking_mlops.errors import BookingMlopsError, ConfigError
 from booking_mlops.io.machine import Machine
-from booking_mlops.io.spark import start_workers
 from booking_mlops.session import Clock, Session, utc_now
 from booking_mlops.tasks import task_keys, task_type
 from booking_mlops.tasks.task import Task
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 
 PIPELINE = ("setup_data", "feature_table_creation", "model_train", "model_inference_batch")
 """The tasks of `booking-mlops run`, in order."""
-SOURCE_TASK, FITTING_TASK = "setup_data", "model_train"
-WORKER_IMPORTS = ("sklearn.compose", "sklearn.ensemble", "booking_mlops.core.model.scoring")
+SOURCE_TASK = "setup_data"
 SLOW_IMPORTS = (
     *("sklearn.compose", "sklearn.ensemble", "sklearn.inspection", "sklearn.metrics"),
     *("mlflow.sklearn", "mlflow.models", "matplotlib.figure", "matplotlib.backends.backend_agg"),
@@ -182,8 +180,6 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         _import_in_background()
         for task, config in zip(types, configs, strict=True):
             bar.set_description_str(task.name)
-            if task.key() == FITTING_TASK:
-                _start_workers_in_background(session)
             start = time.monotonic()
             result = task(config, session).run()
             lines.append(f"\n{task.name}  ({time.monotonic() - start:.1f} s)\n{format_summary(result.summary())}")
@@ -203,17 +199,6 @@ def _import_in_background() -> None:
                 importlib.import_module(name)
 
     threading.Thread(target=load, daemon=True).start()
-
-
-def _start_workers_in_background(session: Session) -> None:
-    """Start in a thread the Python workers that scoring needs, while a model is fitted and Spark has nothing to do."""
-
-    def start() -> None:
-        # Scoring starts its own when there are none.
-        with contextlib.suppress(Exception):
-            start_workers(session.spark, WORKER_IMPORTS)
-
-    threading.Thread(target=start, daemon=True).start()
 
 
 def _spare_garbage_collection() -> None:

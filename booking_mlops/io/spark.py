@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import os
@@ -21,7 +20,6 @@ from booking_mlops.io.java import find_java
 from booking_mlops.io.machine import Machine, shared_folder
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch
     from pyspark.sql import DataFrame, SparkSession
 
 log = logging.getLogger(__name__)
@@ -201,21 +199,6 @@ def _start_local(
             return start(())
     except Exception as error:
         raise RuntimeSetupError(f"Spark does not start: {str(error).splitlines()[0]}") from error
-
-
-def start_workers(session: SparkSession, modules: Sequence[str]) -> None:
-    """Start a Python worker for each core and import `modules` there: the next job that needs workers finds them."""
-
-    def load(batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
-        # Importing makes little garbage, and looking for it takes a tenth of the time.
-        gc.disable()
-        for module in modules:
-            importlib.import_module(module)
-        gc.enable()
-        yield from batches
-
-    cores = os.cpu_count() or 2
-    session.range(0, cores, 1, cores).mapInArrow(load, "id BIGINT").write.format("noop").mode("overwrite").save()
 
 
 def register_tables(session: SparkSession, machine: Machine) -> None:

@@ -11,7 +11,6 @@ from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.features import certain_sql, feature_key_sql, feature_select, label_select, sample_sql
 from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, LABELS
 from booking_mlops.errors import DataQualityError
-from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.tables import latest_day
 from booking_mlops.table import Table
 from booking_mlops.tasks.task import Result, Task
@@ -80,12 +79,8 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
             return tables.write_once(table, rows, fingerprint)
 
         features, labels = feature_select(), label_select()
-        written = any(
-            run_concurrently(
-                lambda: write(FEATURE_TABLE, bookings.selectExpr(*features), features),
-                lambda: write(LABELS, bookings.where(certain).selectExpr(*labels), labels, str(until)),
-            )
-        )
+        features_written = write(FEATURE_TABLE, bookings.selectExpr(*features), features)
+        labels_written = write(LABELS, bookings.where(certain).selectExpr(*labels), labels, str(until))
         rows = tables.read(FEATURE_TABLE.name).count()
         if rows == 0:
             raise DataQualityError(
@@ -99,5 +94,5 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
             features_version=tables.version(FEATURE_TABLE.name),
             labels_version=tables.version(LABELS.name),
             bookings_version=version,
-            written=written,
+            written=features_written or labels_written,
         )

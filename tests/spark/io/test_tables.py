@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from booking_mlops.core.bookings.tables import FEATURE_TABLE, PROMOTIONS
 from booking_mlops.errors import DataQualityError, WriteFailed
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.machine import this_machine
-from booking_mlops.io.spark import spark_session, start_workers
+from booking_mlops.io.spark import spark_session
 from booking_mlops.io.tables import Tables
 from booking_mlops.table import Column, Table
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
@@ -183,22 +182,6 @@ def test_of_two_writes_at_once_the_failure_goes_up_when_both_have_ended() -> Non
         run_concurrently(fail, take_long)
     assert ended == ["the second"]
     assert run_concurrently(lambda: 1, lambda: 2) == (1, 2)
-
-
-def test_workers_are_there_with_their_modules_before_the_first_row(spark: Any) -> None:
-    def imported(batches: Iterator[Any]) -> Iterator[Any]:
-        import pyarrow as pa
-
-        for _ in batches:
-            yield pa.RecordBatch.from_pydict({"worker": [os.getpid()], "imported": ["wave" in sys.modules]})
-
-    def workers() -> list[Any]:
-        frame = spark.range(0, 2, 1, 2).mapInArrow(imported, "worker BIGINT, imported BOOLEAN")
-        return list(frame.collect())
-
-    assert not any(worker["imported"] for worker in workers())
-    start_workers(spark, ["wave"])
-    assert all(worker["imported"] for worker in workers())
 
 
 def test_a_session_leaves_nothing_to_import_under_the_interpreters_lock(
