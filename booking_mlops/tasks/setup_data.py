@@ -19,12 +19,12 @@ from booking_mlops.core.bookings import synthetic_data
 from booking_mlops.core.bookings.quality import RowRules, check_header, raw_name, reason_sql, value_sql
 from booking_mlops.core.bookings.schema import CANCELED, CSV_COLUMNS, CSV_HEADER, NOT_CANCELED, OPEN
 from booking_mlops.core.bookings.status import StatusWords
-from booking_mlops.core.bookings.tables import BOOKINGS, REJECTED
+from booking_mlops.core.bookings.tables import BOOKINGS
 from booking_mlops.errors import DataQualityError
-from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.machine import Machine
 from booking_mlops.io.spark import computed_once
 from booking_mlops.io.tables import root_cause, spark_errors
+from booking_mlops.services.bookings_writing import Delivery, Written, write_delivery
 from booking_mlops.services.permissions import apply_schema_permissions
 from booking_mlops.tasks.task import Result, Task
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 
 _BYTES_IN_A_LINE = 100
-_SYNTHETIC = "synthetic-"
-"""Begins the fingerprint of synthetic bookings."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             f"{read}-{functools.reduce(operator.xor, (row[column] for row in kinds)) & (2**64 - 1):016x}"
             for column in ("content", "judged")
         )
-        rejected_written, merged, bookings_written = self._write(lines, source, synthetic, content, judged)
+        written = self._write(lines, source, synthetic, content, judged)
         apply_schema_permissions(self.session)
         return SetupDataResult(
             source=source,
@@ -193,10 +191,10 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             rejected=rejected,
             reasons=reasons,
             total=self.session.tables.read(BOOKINGS.name).count(),
-            merged=merged,
+            merged=written.merged,
             bookings_version=self.session.tables.version(BOOKINGS.name),
             # Without rejected rows Delta makes no commit that could say that they were written.
-            written=bookings_written or (rejected_written and rejected > 0),
+            written=written.bookings or (written.rejected and rejected > 0),
         )
 
     def _require_enough_good_rows(self, source: str, read: int, rejected: int, reasons: Mapping[str, int]) -> None:
@@ -209,56 +207,20 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
                 f"{self.config.max_rejected_share:.1%}); nothing was written. Most often: {worst}"
             )
 
-    def _write(
-        self, lines: DataFrame, source: str, synthetic: bool, content: str, judged: str
-    ) -> tuple[bool, tuple[int, int] | None, bool]:
-        """Write both tables; return whether rejected rows were written, what was merged, whether bookings were written.
-
-        `content` identifies the rows of the file, `judged` what was found wrong with each of them.
-        """
-        tables = self.session.tables
+    def _write(self, lines: DataFrame, source: str, synthetic: bool, content: str, judged: str) -> Written:
+        """Write both tables. `content` identifies the rows of the file, `judged` what was found wrong with each."""
         # Other reasons, other words, or a column that a new release brings, make other tables of the same file.
         words = self.config.status_words.normalized
         rules = repr((judged, words, [column.name for column in BOOKINGS.columns]))
-        fingerprint = f"{_SYNTHETIC if synthetic else ''}{content}-{hashlib.sha256(rules.encode()).hexdigest()[:16]}"
-        rejected = self._rejected(lines, source.rsplit("/", 1)[-1], content)
-        # Rows that earlier files had rejected stay.
-        of_this_file = f"source_fingerprint = '{content}'"
-        good = lines.where("reason = ''")
-        if self._holds_real_bookings():
-            # A release that did not say so in the fingerprint may have made the same.
-            if synthetic and not (tables.fingerprint(BOOKINGS.name) or "").startswith(content):
-                raise DataQualityError(
-                    f"{tables.full_name(BOOKINGS.name)} holds bookings that are not synthetic, and synthetic data would "
-                    "replace them; nothing was written. Name the file in source_csv, or use another lake or schema"
-                )
-            if self.config.mode == "merge" and not synthetic:
-                first = tables.write_once(REJECTED, rejected, fingerprint, where=of_this_file)
-                merged = tables.merge_once(BOOKINGS, good, fingerprint)
-                return first, merged, merged != (0, 0)
-            self._require_few_removed(source, good)
-        first, second = run_concurrently(
-            lambda: tables.write_once(REJECTED, rejected, fingerprint, where=of_this_file),
-            lambda: tables.write_once(BOOKINGS, good, fingerprint),
+        delivery = Delivery(source, synthetic, content, hashlib.sha256(rules.encode()).hexdigest()[:16])
+        return write_delivery(
+            self.session.tables,
+            delivery,
+            lines.where("reason = ''"),
+            self._rejected(lines, source.rsplit("/", 1)[-1], content),
+            snapshot=self.config.mode == "snapshot",
+            max_removed_share=self.config.max_removed_share,
         )
-        return first, None, second
-
-    def _holds_real_bookings(self) -> bool:
-        """Say whether there are bookings, and not of the kind that this program makes."""
-        tables = self.session.tables
-        if not tables.exists(BOOKINGS.name) or (tables.written_last(BOOKINGS.name) or "").startswith(_SYNTHETIC):
-            return False
-        return not tables.read(BOOKINGS.name).isEmpty()
-
-    def _require_few_removed(self, source: str, good: DataFrame) -> None:
-        there = self.session.tables.read(BOOKINGS.name)
-        total, limit = there.count(), self.config.max_removed_share
-        gone = there.join(good.select("booking_id"), "booking_id", "left_anti").count()
-        if gone > limit * total:
-            raise DataQualityError(
-                f"{source}: {gone:,} of the {total:,} bookings are not in it ({gone / total:.1%}, max_removed_share is "
-                f"{limit:.1%}) and mode: snapshot would remove them; nothing was written. mode: merge keeps them"
-            )
 
     def _rejected(self, lines: DataFrame, name: str, content: str) -> DataFrame:
         from pyspark.sql import functions as F

@@ -127,6 +127,6 @@ def test_real_bookings_are_not_mixed_with_synthetic_ones(
     ingest(lines)
     real = content(spark, environment)
     assert len(real) == 120
-    with pytest.raises(DataQualityError, match="synthetic data would replace them; nothing was written"):
+    with pytest.raises(DataQualityError, match="synthetic ones would replace them; nothing was written"):
         make_task(SetupData, spark, environment, *made).run()
     assert content(spark, environment) == real
