@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from booking_mlops.core.bookings.schema import CANCELED, NOT_CANCELED, OPEN
+from booking_mlops.core.bookings.text import shown_sql
 from booking_mlops.errors import ConfigError
 from booking_mlops.table import sql_literal
 
@@ -72,9 +73,8 @@ class StatusWords:
             f"struct(levenshtein({found}, {sql_literal(_normalized(word))}), {sql_literal(str(word))} AS word)"
             for word in (*self.kept, *self.cancelled, *self.open)
         )
-        before = sql_literal(f'{label}: "')
-        after = sql_literal('" is not in status_words; the nearest there is ')
-        return f"concat({before}, {text}, {after}, array_min(array({distances})).word)"
+        before, after = sql_literal(f"{label}: "), sql_literal(" is not in status_words; the nearest there is ")
+        return f"concat({before}, {shown_sql(text)}, {after}, array_min(array({distances})).word)"
 
 
 def _compared(text: str) -> str:
