@@ -110,7 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     add_environment_arguments(run)
     add_as_of_argument(run)
     run.add_argument(
-        "--booking-csv", metavar="FILE", type=Path, help="your own Booking.csv (default: what the environment says)"
+        "--booking-csv",
+        metavar="FILE",
+        help="your own file, folder or pattern of bookings (default: what the environment says)",
     )
     for task in task_types():
         add_task_arguments(add(task.name, _task_action(task.key()), task.help), task.key())

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import json
 import logging
 import os
 import sys
@@ -222,8 +223,7 @@ def _settings_by_task(arguments: argparse.Namespace) -> dict[str, list[str]]:
                 f"--set {setting}: begin with the task, such as --set model_train.model.max_depth=8, or env."
             )
     if arguments.booking_csv is not None:
-        # A file that was asked for by name must be there.
-        settings[SOURCE_TASK] += [f"source_csv={str(arguments.booking_csv)!r}", "allow_synthetic_data=false"]
+        settings[SOURCE_TASK] += [f"source_csv={json.dumps(arguments.booking_csv, ensure_ascii=False)}"]
     return settings
 
 

@@ -76,8 +76,14 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
     parts = key.strip().split(".")
     if not separator or not all(parts):
         raise ConfigError(f"--set {setting}: expected key=value, such as --set model.max_depth=8")
+    # Signs with which no value of YAML begins, but a pattern may.
+    if text.startswith(("*", "%", "@", "`")):
+        return parts, text
     try:
-        return parts, yaml.safe_load(text)
+        value = yaml.safe_load(text)
+        # Not a comment: `#` is a sign of a path like any other.
+        plain = isinstance(value, str) and " #" in text and not text.lstrip().startswith(("'", '"'))
+        return parts, text.strip() if plain else value
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
 

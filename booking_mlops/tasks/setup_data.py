@@ -1,4 +1,4 @@
-"""`setup-data`: `Booking.csv` → bookings and bookings_rejected."""
+"""`setup-data`: files of bookings → bookings and bookings_rejected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pandas as pd
@@ -16,34 +15,48 @@ import pandas as pd
 from booking_mlops.config.checks import require, require_share
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings import synthetic_data
-from booking_mlops.core.bookings.quality import RowRules, check_header, raw_name, reason_sql, value_sql
-from booking_mlops.core.bookings.schema import CANCELED, CSV_COLUMNS, CSV_HEADER, NOT_CANCELED, OPEN
+from booking_mlops.core.bookings.file_settings import FileSettings
+from booking_mlops.core.bookings.quality import NO_GUESTS, NO_NIGHTS, RowRules
+from booking_mlops.core.bookings.schema import CANCELED, CSV_HEADER, NOT_CANCELED, OPEN
+from booking_mlops.core.bookings.spelling import MAX_SPELLINGS
 from booking_mlops.core.bookings.status import StatusWords
 from booking_mlops.core.bookings.tables import BOOKINGS
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.machine import Machine
+from booking_mlops.io.source_files import list_files, local_files, local_path
 from booking_mlops.io.spark import computed_once
 from booking_mlops.io.tables import root_cause, spark_errors
+from booking_mlops.services.booking_files import BookingLines, read_files, read_rows
+from booking_mlops.services.booking_lines import BOOKING, CATEGORIES, EQUAL, REPLACED, STANDINGS, UPDATED
 from booking_mlops.services.bookings_writing import Delivery, Written, write_delivery
 from booking_mlops.services.permissions import apply_schema_permissions
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
-    from pyspark.errors import AnalysisException
     from pyspark.sql import DataFrame
 
 
 _BYTES_IN_A_LINE = 100
+_STANDINGS_SHOWN = {
+    REPLACED: "replaced by a later line of the same booking",
+    EQUAL: "equal to another line",
+    UPDATED: "replaced by a later file",
+}
 
 
 @dataclass(frozen=True)
 class SetupDataConfig:
     """`setup-data`: which file to ingest, how it spells the status, and how many of its rows may be bad.
 
-    With `mode: merge` the file's bookings are added or updated and the others stay. `snapshot` replaces all of them,
-    and refuses when more than `max_removed_share` would go. Real bookings replace synthetic ones, never the reverse.
-    `source_csv` is a path, `dbfs:/…` or `/Volumes/…`. When it is left out or nothing is there,
-    `allow_synthetic_data` allows making `synthetic_rows` bookings (seed `synthetic_seed`) in its place.
+    `source_csv` is a file, a folder, a pattern (`dbfs:/…` and `/Volumes/…` too), a Delta table's folder or a table's
+    name `catalog.schema.table`. When it is left out, `allow_synthetic_data` allows making `synthetic_rows` bookings
+    (seed `synthetic_seed`) in its place.
+    With `mode: merge` the files' bookings are added or updated and the others stay. `snapshot` replaces all of them, and
+    refuses when more than `max_removed_share` would go. Real bookings replace synthetic ones, never the reverse.
+    What files do not say themselves is said here: `columns` maps a column of `bookings` to its header in the files,
+    `date_format` is the order of day and month (d/m/Y, m/d/Y or Y-m-d), `decimal` the decimal sign, `encoding` utf-8,
+    latin-1, windows-1252 or utf-16, `separator` what stands between fields. `reject_empty_stays` makes bookings without
+    guests or without nights bad rows.
     An arrival more than `max_days_ahead` after `env.as_of` is a bad row, since hotels take bookings for two years at
     most; so is one more than `max_days_back` before it, since 1900 and 1970 are what programs write for no date.
     """
@@ -66,13 +79,27 @@ class SetupDataConfig:
     status_words: StatusWords = field(default_factory=StatusWords)
     max_days_ahead: int = 730
     max_days_back: int = 20 * 365
+    columns: Mapping[str, str] = field(default_factory=dict)
+    date_format: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    separator: str | None = None
+    reject_empty_stays: bool = False
 
     def __post_init__(self) -> None:
+        require(self.source_csv != "", "source_csv: is empty; leave it out, or name a file")
         require(self.synthetic_rows > 0, f"synthetic_rows: {self.synthetic_rows} is not above 0")
         require_share("max_rejected_share", self.max_rejected_share)
         require_share("max_removed_share", self.max_removed_share)
         for name in ("max_days_ahead", "max_days_back"):
             require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is below 0")
+        # It checks its own values.
+        _ = self.file_settings
+
+    @property
+    def file_settings(self) -> FileSettings:
+        """How the files are spelled, as far as it is said here."""
+        return FileSettings(self.columns, self.date_format, self.decimal, self.encoding, self.separator)
 
 
 @dataclass(frozen=True)
@@ -94,14 +121,29 @@ class SetupDataResult(Result):
     merged: tuple[int, int] | None
     bookings_version: int
     written: bool
+    replaced: Mapping[str, int] = field(default_factory=dict)
+    no_guests: int = 0
+    no_nights: int = 0
+    notes: tuple[tuple[str, str], ...] = ()
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the source, what became of its rows, and the version of `bookings`."""
+        replaced = sum(self.replaced.values())
+        others = f" + {replaced:,} repeated" if replaced else ""
         lines = [
             ("source", f"{self.source}{' (synthetic data)' if self.synthetic else ''}"),
-            ("rows in", f"{self.read:,} read = {self.bookings:,} bookings + {self.rejected:,} rejected"),
+            ("rows in", f"{self.read:,} read = {self.bookings:,} bookings + {self.rejected:,} rejected{others}"),
         ]
         lines += [("", f"{count:,} × {reason}") for reason, count in self.reasons.items()]
+        lines += [("", f"{count:,} × {_STANDINGS_SHOWN[standing]}") for standing, count in self.replaced.items()]
+        lines += self.notes
+        empty = [
+            f"{count:,} × {what}"
+            for what, count in (("no guests", self.no_guests), ("no nights", self.no_nights))
+            if count
+        ]
+        if empty:
+            lines.append(("to look at", f"{', '.join(empty)} (reject_empty_stays rejects them)"))
         kept, cancelled, still_open = (self.states.get(state, 0) for state in (NOT_CANCELED, CANCELED, OPEN))
         lines.append(("as of", f"{self.as_of}: {kept:,} kept, {cancelled:,} cancelled, {still_open:,} open"))
         state = "" if self.written else " (up to date, nothing written)"
@@ -114,13 +156,15 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
 
     name = "setup-data"
     config_type = SetupDataConfig
-    help = "Check Booking.csv and bring it into the lake; makes synthetic data when there is no file and it is allowed."
+    help = "Check files of bookings and bring them into the lake; makes synthetic data when no file is named."
 
     @classmethod
-    def input_bytes(cls, config: SetupDataConfig, machine: Machine) -> int:  # noqa: ARG003 (the parent's signature)
-        """Return the size of the file, or about that of the synthetic data."""
-        file = Path(config.source_csv or "").expanduser()
-        return file.stat().st_size if file.is_file() else config.synthetic_rows * _BYTES_IN_A_LINE
+    def input_bytes(cls, config: SetupDataConfig, machine: Machine) -> int:
+        """Return the size of the files, or about that of the synthetic data."""
+        if config.source_csv is None:
+            return config.synthetic_rows * _BYTES_IN_A_LINE
+        path = local_path(config.source_csv, machine)
+        return sum(file.size for file in local_files(path)) if path is not None else 0
 
     def run(self) -> SetupDataResult:
         """Read, check and write the file.
@@ -129,11 +173,11 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         """
         from pyspark.errors import AnalysisException
 
-        source, synthetic, text = self._source()
+        source = self.config.source_csv or "synthetic data"
         try:
-            checked = checked_lines(source, text, self.rules)
-            with computed_once(checked, self.session.machine) as lines:
-                return self._ingest(source, synthetic, lines)
+            source, synthetic, read = self._lines()
+            with computed_once(read.lines, self.session.machine) as lines:
+                return self._ingest(source, synthetic, lines, read.notes)
         except AnalysisException:
             # A query that Spark does not understand is our mistake, not the file's.
             raise
@@ -152,19 +196,33 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             as_of=session.as_of,
             max_days_ahead=config.max_days_ahead,
             max_days_back=config.max_days_back,
+            reject_empty_stays=config.reject_empty_stays,
         )
 
-    def _ingest(self, source: str, synthetic: bool, lines: DataFrame) -> SetupDataResult:
+    def _ingest(
+        self, source: str, synthetic: bool, lines: DataFrame, notes: tuple[tuple[str, str], ...]
+    ) -> SetupDataResult:
         from pyspark.sql import functions as F
 
         # Reasons are counted by kind: without the value and the line number, which differ from row to row.
-        kind = "regexp_replace(reason, ' ?\"[^\"]*\"|, first on line [0-9]+', '') AS kind"
-        state = "IF(reason = '', booking_status, '') AS state"
+        kind = "IF(standing = 'bad', regexp_replace(reason, ' ?\"[^\"]*\"', ''), '') AS kind"
+        state = "IF(standing = 'booking', booking_status, '') AS state"
+        place = "source_file, source_line"
         kinds = (
-            lines.selectExpr(kind, state, "xxhash64(line, raw_row) AS hash", "xxhash64(line, reason) AS judged")
-            .groupBy("kind", "state")
+            lines.selectExpr(
+                kind,
+                state,
+                "standing",
+                f"standing = 'booking' AND {NO_GUESTS} AS no_guests",
+                f"standing = 'booking' AND {NO_NIGHTS} AS no_nights",
+                f"xxhash64({place}, raw_row) AS hash",
+                f"xxhash64({place}, reason) AS judged",
+            )
+            .groupBy("kind", "state", "standing")
             .agg(
                 F.count("*").alias("rows"),
+                F.expr("count_if(no_guests)").alias("no_guests"),
+                F.expr("count_if(no_nights)").alias("no_nights"),
                 F.expr("bit_xor(hash)").alias("content"),
                 F.expr("bit_xor(judged)").alias("judged"),
             )
@@ -179,6 +237,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             f"{read}-{functools.reduce(operator.xor, (row[column] for row in kinds)) & (2**64 - 1):016x}"
             for column in ("content", "judged")
         )
+        standings = {name: sum(row["rows"] for row in kinds if row["standing"] == name) for name in STANDINGS}
         written = self._write(lines, source, synthetic, content, judged)
         apply_schema_permissions(self.session)
         return SetupDataResult(
@@ -186,13 +245,17 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             synthetic=synthetic,
             as_of=self.session.as_of,
             read=read,
-            bookings=read - rejected,
-            states={row["state"]: row["rows"] for row in kinds if not row["kind"]},
+            bookings=standings[BOOKING],
+            states={row["state"]: row["rows"] for row in kinds if row["state"]},
             rejected=rejected,
             reasons=reasons,
             total=self.session.tables.read(BOOKINGS.name).count(),
             merged=written.merged,
             bookings_version=self.session.tables.version(BOOKINGS.name),
+            replaced={name: standings[name] for name in (REPLACED, EQUAL, UPDATED) if standings[name]},
+            no_guests=sum(row["no_guests"] for row in kinds),
+            no_nights=sum(row["no_nights"] for row in kinds),
+            notes=notes,
             # Without rejected rows Delta makes no commit that could say that they were written.
             written=written.bookings or (written.rejected and rejected > 0),
         )
@@ -208,7 +271,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             )
 
     def _write(self, lines: DataFrame, source: str, synthetic: bool, content: str, judged: str) -> Written:
-        """Write both tables. `content` identifies the rows of the file, `judged` what was found wrong with each."""
+        """Write both tables. `content` identifies the rows of the files, `judged` what was found wrong with each."""
         # Other reasons, other words, or a column that a new release brings, make other tables of the same file.
         words = self.config.status_words.normalized
         rules = repr((judged, words, [column.name for column in BOOKINGS.columns]))
@@ -216,118 +279,54 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         return write_delivery(
             self.session.tables,
             delivery,
-            lines.where("reason = ''"),
-            self._rejected(lines, source.rsplit("/", 1)[-1], content),
+            lines.where(f"standing = '{BOOKING}'"),
+            self._rejected(lines, content),
             snapshot=self.config.mode == "snapshot",
             max_removed_share=self.config.max_removed_share,
         )
 
-    def _rejected(self, lines: DataFrame, name: str, content: str) -> DataFrame:
+    def _rejected(self, lines: DataFrame, content: str) -> DataFrame:
         from pyspark.sql import functions as F
 
         return lines.where("reason <> ''").select(
-            F.lit(name).alias("source_file"),
+            "source_file",
             F.lit(content).alias("source_fingerprint"),
-            F.col("line").alias("source_line"),
+            "source_line",
             "reason",
             "raw_row",
             F.lit(self.session.clock()).cast("timestamp").alias("rejected_at"),
         )
 
-    def _source(self) -> tuple[str, bool, DataFrame]:
-        """Return the source's name, whether it is synthetic, and its lines as column `value`, in order."""
-        from pyspark.errors import AnalysisException
+    def _lines(self) -> tuple[str, bool, BookingLines]:
+        """Return the source's name, whether it is synthetic, and its lines."""
+        config, session = self.config, self.session
+        known = self._known_spellings()
+        if config.source_csv is None:
+            name, rows = self._synthetic()
+            return name, True, read_rows(session.spark, rows, name, self.rules, known)
+        files = list_files(session.spark, session.machine, config.source_csv)
+        settings, tolerated = config.file_settings, config.max_rejected_share
+        read = read_files(session.spark, files, settings, self.rules, known, tolerated)
+        return config.source_csv, False, read
 
-        path, allowed = self.config.source_csv, self.config.allow_synthetic_data
-        if path is not None:
-            try:
-                text = self.session.spark.read.text(_spark_path(path))
-                # Spark Connect looks for the file only when it is asked for something.
-                _ = text.schema
-                return path, False, text
-            except AnalysisException as error:
-                if _condition(error) != "PATH_NOT_FOUND":
-                    raise
-            if not allowed:
-                raise DataQualityError(f"{path}: no such file; put Booking.csv there or change source_csv")
-            self.log.warning("%s: no such file; synthetic data is made in its place", path)
-        elif not allowed:
+    def _known_spellings(self) -> dict[str, set[str]]:
+        """Return the spellings of each category that the table has: new bookings take them on."""
+        tables = self.session.tables
+        if not tables.exists(BOOKINGS.name):
+            return {}
+        sets = [f"slice(collect_set({name}), 1, {MAX_SPELLINGS}) AS {name}" for name in CATEGORIES]
+        found = tables.read(BOOKINGS.name).selectExpr(*sets).collect()[0]
+        return {name: set(found[name]) for name in CATEGORIES}
+
+    def _synthetic(self) -> tuple[str, DataFrame]:
+        """Return the name of synthetic data, and its lines."""
+        if not self.config.allow_synthetic_data:
             raise DataQualityError(
-                "source_csv is not set; set it to the path of Booking.csv, or set allow_synthetic_data to true"
+                "source_csv is not set; set it to the path of your bookings, or set allow_synthetic_data to true"
             )
         rows, seed = self.config.synthetic_rows, self.config.synthetic_seed
         self.log.info("making %s synthetic bookings (seed %d)", f"{rows:,}", seed)
         lines = [",".join(CSV_HEADER)]
         for chunk in synthetic_data.synthetic_chunks(rows, seed):
             lines += synthetic_data.csv_lines(chunk, header=False)
-        text = self.session.spark.createDataFrame(pd.DataFrame({"value": lines}))
-        return f"made_{rows}_seed{seed}.csv", True, text
-
-
-def checked_lines(source: str, text: DataFrame, rules: RowRules) -> DataFrame:
-    """Return each line below the header: line (number in the file), raw_row, reason ('' when good), the typed columns.
-
-    Raises: DataQualityError when the first line is not the header.
-    """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
-    numbered, header = _with_line_numbers(text)
-    if header is None:
-        raise DataQualityError(f"{source}: the file is empty; nothing was written")
-    check_header(header, source)
-    names = [column.name for column in CSV_COLUMNS]
-    fields = ", ".join(f"`{name}` STRING" for name in (*map(raw_name, CSV_COLUMNS), "_cut"))
-    parsed = (
-        numbered.where("line > 1 AND trim(raw_row) <> ''")
-        .withColumn("fields", F.from_csv("raw_row", fields, {"columnNameOfCorruptRecord": "_cut"}))
-        .select("line", "raw_row", "fields.*")
-    )
-    judged = parsed.selectExpr(
-        "*",
-        "_cut IS NOT NULL AS _malformed",
-        *[f"{value_sql(column, rules)} AS {column.name}" for column in CSV_COLUMNS],
-    ).select("line", "raw_row", *names, F.expr(reason_sql(rules)).alias("reason"))
-    # A bad row does not make a good one with the same ID a repetition.
-    same_id = Window.partitionBy("booking_id", F.expr("reason = ''")).orderBy("line")
-    first_line = judged.withColumn("_first", F.first("line").over(same_id))
-    repeated = "concat('Booking_ID: repeated, first on line ', _first)"
-    return first_line.withColumn("reason", F.expr(f"IF(reason = '' AND line <> _first, {repeated}, reason)"))
-
-
-def _spark_path(path: str) -> str:
-    """Return a path for Spark: a laptop's path as a file URI, any other URI or Databricks path as it is."""
-    if ":/" in path or path.startswith(("/Volumes/", "/dbfs/", "/FileStore/")):
-        return path
-    return Path(path).expanduser().resolve().as_uri()
-
-
-def _with_line_numbers(text: DataFrame) -> tuple[DataFrame, str | None]:
-    """Return columns line (1 for the file's first line) and raw_row, and the first line; None when there is none.
-
-    A row's number is its position within its partition, plus the rows of the partitions before.
-    """
-    from pyspark.sql import functions as F
-
-    # Spark's id holds the partition in the upper bits and the position in the lower 33.
-    part, position = "shiftright(_id, 33)", "(_id & 8589934591)"
-    placed = text.withColumnRenamed("value", "raw_row").withColumn("_id", F.monotonically_increasing_id())
-    # Collected as a list of one: other aggregates of text make Spark sort the rows.
-    first = f"collect_list(CASE WHEN {position} = 0 THEN raw_row END)[0] AS first"
-    counted = placed.groupBy(F.expr(part).alias("part")).agg(F.count("*").alias("rows"), F.expr(first))
-    parts = sorted(counted.collect(), key=lambda row: row["part"])
-    if not parts:
-        return placed, None
-    before, cases = 0, []
-    for row in parts:
-        cases.append(f"WHEN {row['part']} THEN {before}")
-        before += row["rows"]
-    lines = placed.selectExpr(f"{position} + CASE {part} {' '.join(cases)} END + 1 AS line", "raw_row")
-    return lines, parts[0]["first"]
-
-
-def _condition(error: AnalysisException) -> str | None:
-    """Return the error's class as Spark names it; Spark 4 has renamed the method."""
-    ask = getattr(error, "getCondition", error.getErrorClass)
-    condition: str | None = ask()
-    return condition
+        return f"made_{rows}_seed{seed}.csv", self.session.spark.createDataFrame(pd.DataFrame({"raw_row": lines}))
