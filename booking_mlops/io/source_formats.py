@@ -7,8 +7,9 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from booking_mlops.errors import DataQualityError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 HEAD = 65_536
 """Bytes of a file that are looked at before it is opened."""
 
-_OPENERS: Mapping[str, Callable[[Path], IO[bytes]]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}
+_OPENERS: Mapping[str, Callable[[Path], BufferedIOBase]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}
 
 # What windows-1252 has where Latin-1 has control characters.
 _WINDOWS = bytes(range(0x80, 0xA0)).decode("cp1252", errors="replace").replace("\ufffd", "?")

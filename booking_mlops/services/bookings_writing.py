@@ -58,7 +58,7 @@ def write_delivery(
 
     Raises: DataQualityError when bookings would be lost, before anything is written; WriteFailed.
     """
-    real = _holds_real_bookings(tables)
+    real = holds_real_bookings(tables)
     if real and delivery.synthetic:
         _refuse_synthetic(tables, delivery)
     merge = real and not delivery.synthetic and not snapshot
@@ -73,7 +73,7 @@ def write_delivery(
     return Written(rejected_written, tables.write_once(BOOKINGS, bookings, delivery.fingerprint))
 
 
-def _holds_real_bookings(tables: Tables) -> bool:
+def holds_real_bookings(tables: Tables) -> bool:
     """Say whether there are bookings, and not of the kind that this program makes."""
     if not tables.exists(BOOKINGS.name) or (tables.written_last(BOOKINGS.name) or "").startswith(_SYNTHETIC):
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -23,12 +23,13 @@ from booking_mlops.core.bookings.status import StatusWords
 from booking_mlops.core.bookings.tables import BOOKINGS
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.machine import Machine
-from booking_mlops.io.source_files import list_files, local_files, local_path
+from booking_mlops.io.source_files import SourceFile, list_files, local_files, local_path
 from booking_mlops.io.spark import computed_once
 from booking_mlops.io.tables import root_cause, spark_errors
 from booking_mlops.services.booking_files import BookingLines, read_files, read_rows
 from booking_mlops.services.booking_lines import BOOKING, CATEGORIES, EQUAL, REPLACED, STANDINGS, UPDATED
-from booking_mlops.services.bookings_writing import Delivery, Written, write_delivery
+from booking_mlops.services.bookings_writing import Delivery, Written, holds_real_bookings, write_delivery
+from booking_mlops.services.ingested_files import record_files, unread_files
 from booking_mlops.services.permissions import apply_schema_permissions
 from booking_mlops.tasks.task import Result, Task
 
@@ -51,8 +52,9 @@ class SetupDataConfig:
     `source_csv` is a file, a folder, a pattern (`dbfs:/…` and `/Volumes/…` too), a Delta table's folder or a table's
     name `catalog.schema.table`. When it is left out, `allow_synthetic_data` allows making `synthetic_rows` bookings
     (seed `synthetic_seed`) in its place.
-    With `mode: merge` the files' bookings are added or updated and the others stay. `snapshot` replaces all of them, and
-    refuses when more than `max_removed_share` would go. Real bookings replace synthetic ones, never the reverse.
+    With `mode: merge` the files' bookings are added or updated and the others stay; of a folder or a pattern each file
+    is read once. `snapshot` replaces all bookings, and refuses when more than `max_removed_share` would go. Real
+    bookings replace synthetic ones, never the reverse.
     What files do not say themselves is said here: `columns` maps a column of `bookings` to its header in the files,
     `date_format` is the order of day and month (d/m/Y, m/d/Y or Y-m-d), `decimal` the decimal sign, `encoding` utf-8,
     latin-1, windows-1252 or utf-16, `separator` what stands between fields. `reject_empty_stays` makes bookings without
@@ -175,9 +177,12 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
 
         source = self.config.source_csv or "synthetic data"
         try:
-            source, synthetic, read = self._lines()
+            files = self._files()
+            if files == []:
+                return self._nothing_new(source)
+            source, read = self._lines(files)
             with computed_once(read.lines, self.session.machine) as lines:
-                return self._ingest(source, synthetic, lines, read.notes)
+                result = self._ingest(source, files is None, lines, read.notes)
         except AnalysisException:
             # A query that Spark does not understand is our mistake, not the file's.
             raise
@@ -185,6 +190,10 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             # Writing has errors of its own, so what fails here is reading the file.
             cause = root_cause(error)
             raise DataQualityError(f"{source}: can't be read to its end: {cause}; nothing was written") from error
+        if files:
+            # Last: a run that ends before reads them again, which changes nothing.
+            record_files(self.session.tables, files, self.session.clock(), self.session.as_of)
+        return result
 
     @property
     def rules(self) -> RowRules:
@@ -297,17 +306,42 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             F.lit(self.session.clock()).cast("timestamp").alias("rejected_at"),
         )
 
-    def _lines(self) -> tuple[str, bool, BookingLines]:
-        """Return the source's name, whether it is synthetic, and its lines."""
+    def _files(self) -> list[SourceFile] | None:
+        """Return the files to read, none when all were read before; None when synthetic data is to be made."""
+        config, session = self.config, self.session
+        if config.source_csv is None:
+            return None
+        files = list_files(session.spark, session.machine, config.source_csv)
+        once = len(files) > 1 and config.mode == "merge" and holds_real_bookings(session.tables)
+        return unread_files(session.tables, files) if once else files
+
+    def _lines(self, files: Sequence[SourceFile] | None) -> tuple[str, BookingLines]:
+        """Return the source's name and its lines."""
         config, session = self.config, self.session
         known = self._known_spellings()
-        if config.source_csv is None:
+        if files is None:
             name, rows = self._synthetic()
-            return name, True, read_rows(session.spark, rows, name, self.rules, known)
-        files = list_files(session.spark, session.machine, config.source_csv)
+            return name, read_rows(session.spark, rows, name, self.rules, known)
         settings, tolerated = config.file_settings, config.max_rejected_share
-        read = read_files(session.spark, files, settings, self.rules, known, tolerated)
-        return config.source_csv, False, read
+        return str(config.source_csv), read_files(session.spark, files, settings, self.rules, known, tolerated)
+
+    def _nothing_new(self, source: str) -> SetupDataResult:
+        tables = self.session.tables
+        return SetupDataResult(
+            source=source,
+            synthetic=False,
+            as_of=self.session.as_of,
+            read=0,
+            bookings=0,
+            states={},
+            rejected=0,
+            reasons={},
+            total=tables.read(BOOKINGS.name).count(),
+            merged=(0, 0),
+            bookings_version=tables.version(BOOKINGS.name),
+            written=False,
+            notes=(("files", "all were read before"),),
+        )
 
     def _known_spellings(self) -> dict[str, set[str]]:
         """Return the spellings of each category that the table has: new bookings take them on."""

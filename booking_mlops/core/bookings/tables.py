@@ -29,6 +29,19 @@ REJECTED = Table(
     key=("source_fingerprint", "source_line"),
 )
 
+INGESTED_FILES = Table(
+    "ingested_files",
+    "Files that setup-data has read: of a folder or a pattern each is read once",
+    (
+        Column("path", "STRING", "Where the file is"),
+        Column("modified_at", "TIMESTAMP", "When it was changed last"),
+        Column("size", "BIGINT", "Its bytes; the version of a Delta table"),
+        Column("ingested_at", "TIMESTAMP", "When it was read"),
+        Column("as_of", "DATE", "Day the data stood for"),
+    ),
+    key=("path",),
+)
+
 FEATURE_TABLE = Table(
     "features",
     "What is known of a booking at the moment it is made; holds no label",
@@ -120,4 +133,13 @@ MONITORING = Table(
     key=("checked_on", "check_name", "subject"),
 )
 
-TABLES: tuple[Table, ...] = (BOOKINGS, REJECTED, FEATURE_TABLE, LABELS, PREDICTIONS, PROMOTIONS, MONITORING)
+TABLES: tuple[Table, ...] = (
+    BOOKINGS,
+    REJECTED,
+    INGESTED_FILES,
+    FEATURE_TABLE,
+    LABELS,
+    PREDICTIONS,
+    PROMOTIONS,
+    MONITORING,
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,37 @@ def test_real_bookings_are_not_mixed_with_synthetic_ones(
     with pytest.raises(DataQualityError, match="synthetic ones would replace them; nothing was written"):
         make_task(SetupData, spark, environment, *made).run()
     assert content(spark, environment) == real
+
+
+def test_of_a_folder_each_file_is_read_once_and_later_files_win(
+    spark: Any, environment: Environment, lines: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "daily files"
+    folder.mkdir()
+
+    def arrives(name: str, rows: list[str], day: int) -> None:
+        file = folder / name
+        file.write_text("\n".join([HEADER, *rows]), encoding="utf-8")
+        os.utime(file, (1_770_000_000 + day * 86_400, 1_770_000_000 + day * 86_400))
+
+    def ingest_folder(source: Path) -> Any:
+        return make_task(SetupData, spark, environment, f"source_csv={str(source)!r}").run()
+
+    undecided = [line.rsplit(",", 1)[0] + "," for line in lines[:60]]
+    arrives("b.csv", undecided, 1)
+    arrives("a.csv", lines[50:80], 2)
+    first = ingest_folder(folder)
+    assert (first.total, first.replaced) == (80, {"updated": 10})
+    found = content(spark, environment)
+    assert found[lines[0].split(",")[0]]["booking_status"] == "Open"
+    assert found[lines[55].split(",")[0]]["booking_status"] != "Open"
+
+    arrives("c.csv", lines[80:], 3)
+    second = ingest_folder(folder)
+    assert (second.read, second.merged) == (40, (40, 0))
+    again = ingest_folder(folder / "*.csv")
+    assert (again.read, again.written, again.total) == (0, False, 120)
+    assert dict(again.summary())["files"] == "all were read before"
+    # A file that has changed is read again.
+    arrives("b.csv", lines[:60], 4)
+    assert ingest_folder(folder).merged == (0, 50)
