@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from booking_mlops.config.paths import python_path
 from booking_mlops.core.bookings import synthetic_data
 from booking_mlops.errors import ConfigError
 from booking_mlops.runner import (
@@ -125,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     validate.set_defaults(action=validate_configs)
     shown = actions.add_parser("show", help="Print every value of a task, defaults included.")
     shown.add_argument("task", choices=[_name(key) for key in task_keys()])
-    shown.add_argument("--conf-file", metavar="FILE", type=Path)
+    shown.add_argument("--conf-file", metavar="FILE", type=python_path)
     add_environment_arguments(shown)
     shown.set_defaults(action=show_config)
 

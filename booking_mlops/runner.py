@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.config.loader import load, load_environment, parse_setting
+from booking_mlops.config.paths import python_path
 from booking_mlops.errors import BookingMlopsError, ConfigError
 from booking_mlops.io.machine import Machine
 from booking_mlops.session import Clock, Session, utc_now
@@ -56,7 +57,7 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say which environment a command works on."""
     parser.add_argument("--env", metavar="ENV", default="local", help="reads CONF_DIR/envs/ENV.yml; default: local")
     parser.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
-    parser.add_argument("--env-file", metavar="FILE", type=Path, help="the environment's file, instead of --env")
+    parser.add_argument("--env-file", metavar="FILE", type=python_path, help="the environment's file, instead of --env")
     parser.add_argument(
         "--set",
         dest="settings",
@@ -70,7 +71,7 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_task_arguments(parser: argparse.ArgumentParser, key: str) -> None:
     """Add the arguments that every task takes."""
-    parser.add_argument("--conf-file", metavar="FILE", type=Path, help=f"default: CONF_DIR/tasks/{key}.yml")
+    parser.add_argument("--conf-file", metavar="FILE", type=python_path, help=f"default: CONF_DIR/tasks/{key}.yml")
     add_environment_arguments(parser)
     add_as_of_argument(parser)
 

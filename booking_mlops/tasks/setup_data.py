@@ -14,6 +14,7 @@ import pandas as pd
 
 from booking_mlops.config.checks import require, require_share
 from booking_mlops.config.environment import EnvConfig
+from booking_mlops.config.paths import databricks_path
 from booking_mlops.core.bookings import synthetic_data
 from booking_mlops.core.bookings.file_settings import FileSettings
 from booking_mlops.core.bookings.quality import NO_GUESTS, NO_NIGHTS, RowRules
@@ -165,7 +166,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         """Return the size of the files, or about that of the synthetic data."""
         if config.source_csv is None:
             return config.synthetic_rows * _BYTES_IN_A_LINE
-        path = local_path(config.source_csv, machine)
+        path = local_path(databricks_path(config.source_csv), machine)
         return sum(file.size for file in local_files(path)) if path is not None else 0
 
     def run(self) -> SetupDataResult:
@@ -311,7 +312,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         config, session = self.config, self.session
         if config.source_csv is None:
             return None
-        files = list_files(session.spark, session.machine, config.source_csv)
+        files = list_files(session.spark, session.machine, databricks_path(config.source_csv))
         once = len(files) > 1 and config.mode == "merge" and holds_real_bookings(session.tables)
         return unread_files(session.tables, files) if once else files
 
