@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from local_workspace.addresses import client_variables, workspace_url
+from local_workspace.dbfs import is_in_root
 from local_workspace.errors import UserError
 from local_workspace.project import environments_of
 from local_workspace.runs.requests import RunRequest
@@ -31,8 +32,9 @@ code here, as on Databricks.
 
 _EXAMPLES = """\
 examples:
+  python -m local_workspace exec --env prod -- booking-mlops deployment prepare --env prod
   python -m local_workspace exec -- dbx deploy --environment prod
-  python -m local_workspace put path/to/Booking.csv prod:/FileStore/booking_mlops/prod/Booking.csv
+  python -m local_workspace put path/to/Booking.csv prod:/Volumes/prod/booking/files/Booking.csv
   python -m local_workspace exec -- dbx launch prod-booking-pipeline --environment prod --trace
   python -m local_workspace serve        keeps the server up and prints what to export
 """
@@ -42,8 +44,7 @@ _PORT_OF_SERVE = 8766
 
 
 def _running(arguments: argparse.Namespace) -> AbstractContextManager[Workspaces]:
-    dbfs_root = getattr(arguments, "dbfs_root", "on") == "on"
-    return running(arguments.root, arguments.environments, arguments.port, dbfs_root=dbfs_root)
+    return running(arguments.root, arguments.environments, arguments.port, dbfs_root=arguments.dbfs_root)
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -110,7 +111,7 @@ def _environment_of(command: Sequence[str], environments: Sequence[str]) -> str:
 
 
 def put(arguments: argparse.Namespace) -> int:
-    """Copy a file to a workspace's DBFS, or to a volume of it that exists."""
+    """Copy a file to a volume of a workspace, or to its DBFS root when it has one."""
     environment, _, path = arguments.destination.partition(":")
     if environment not in arguments.environments or not path.startswith("/"):
         names = ", ".join(arguments.environments)
@@ -118,6 +119,8 @@ def put(arguments: argparse.Namespace) -> int:
     if not arguments.file.is_file():
         raise UserError(f"{arguments.file}: no such file")
     with _running(arguments) as workspaces:
+        if is_in_root(path) and not arguments.dbfs_root:
+            raise UserError(f"{path}: there is no DBFS root without --dbfs-root; put the file into /Volumes/…")
         _refuse_missing_volume(workspaces.store, environment, path)
         workspaces.layout.dbfs(environment).write(path, arguments.file.read_bytes())
     print(f"{arguments.file} is dbfs:{path} in {environment}")
@@ -186,13 +189,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=int, help=f"port to listen on; default: {_PORT_OF_SERVE} for serve, a free one otherwise"
     )
+    parser.add_argument(
+        "--dbfs-root", action="store_true", help="workspaces that have a DBFS root, as older ones do; new ones don't"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serving = commands.add_parser("serve", help="Keep the server up and print what to export.")
     serving.add_argument("--env", metavar="ENV", help="environment to print the exports for; default: the first")
-    serving.add_argument(
-        "--dbfs-root", choices=("on", "off"), default="on",
-        help="off: like a workspace whose DBFS root is disabled, and runtimes from 15 on install no library from there",
-    )  # fmt: skip
     serving.set_defaults(action=serve, parser=serving)
     executing = commands.add_parser("exec", help="Start the server, run a command against it and stop it.")
     executing.add_argument(
@@ -200,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     executing.add_argument("command", nargs=argparse.REMAINDER)
     executing.set_defaults(action=execute, parser=executing)
-    putting = commands.add_parser("put", help="Copy a file to DBFS or to a volume.")
+    putting = commands.add_parser("put", help="Copy a file to a volume.")
     putting.add_argument("file", type=Path)
     putting.add_argument("destination", metavar="ENV:/PATH")
     putting.set_defaults(action=put, parser=putting)

@@ -14,9 +14,13 @@ from local_workspace.errors import invalid, not_found
 
 _LONG_POLL_SECONDS = 4.0
 
-# The program reads each command as one line of JSON, runs it and answers with one line of JSON.
+# The program reads each command as one line of JSON, runs it and answers with one line of JSON. Its arguments are the
+# program of tasks, whose `mount` it needs, and the folder of the workspace's files.
 _COMMAND_LOOP = """\
-import contextlib, io, json, sys, textwrap, traceback
+import contextlib, io, json, sys, textwrap, traceback, types
+task = types.ModuleType("task_process")
+exec(sys.argv[1], task.__dict__)
+task.mount(sys.argv[2])
 replies, names = sys.stdout, {"__name__": "__main__"}
 for line in sys.stdin:
     out, failure = io.StringIO(), None
@@ -47,7 +51,7 @@ class Context:
         log = (folder / "stderr.log").open("ab")
         with log:
             self._python = subprocess.Popen(
-                [sys.executable, "-u", "-c", _COMMAND_LOOP],
+                [sys.executable, "-u", "-c", _COMMAND_LOOP, process.TASK_PROGRAM, str(dbfs_root)],
                 cwd=folder,
                 env=env,
                 text=True,

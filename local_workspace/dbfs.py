@@ -13,7 +13,16 @@ from local_workspace.errors import ApiError, invalid, not_found
 
 def is_in_root(path: str) -> bool:
     """Return whether a path such as `/FileStore/x` or `dbfs:/FileStore/x` is on DBFS root, not in a volume."""
-    return not path.removeprefix("dbfs:").startswith("/Volumes/")
+    return not f"{path.removeprefix('dbfs:')}/".startswith("/Volumes/")
+
+
+def write(target: Path, content: bytes) -> None:
+    """Write a local file, and make the folders above it; it is there whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
+        part.write(content)
+    Path(part.name).chmod(0o644)
+    Path(part.name).replace(target)
 
 
 class Dbfs:
@@ -69,11 +78,7 @@ class Dbfs:
         target = self.local(path)
         if target.exists() and not overwrite:
             raise ApiError(400, "RESOURCE_ALREADY_EXISTS", f"A file or directory already exists at {path}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
-            part.write(content)
-        Path(part.name).chmod(0o644)
-        Path(part.name).replace(target)
+        write(target, content)
 
     def delete(self, path: str, *, recursive: bool) -> None:
         """Remove a file, or a directory; one that is not empty needs `recursive`.
@@ -150,7 +155,8 @@ class Uploads:
 
 
 # Where a cluster mounts DBFS and volumes; not the path of an address such as dbfs:/Volumes/…, nor a longer path's end.
-_MOUNTED = re.compile(r"(?<![\w:./-])/(dbfs|Volumes)(?=/)")
+# Some clusters have volumes below /dbfs too, others don't: here they are not there.
+_MOUNTED = re.compile(r"(?<![\w:./-])/(dbfs(?!/Volumes/)|Volumes)(?=/)")
 
 
 def without_mounts(text: str, root: Path) -> str:

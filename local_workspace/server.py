@@ -23,7 +23,7 @@ _THREADS = 16
 
 
 @contextmanager
-def running(root: Path, environments: tuple[str, ...], port: int, *, dbfs_root: bool = True) -> Iterator[Workspaces]:
+def running(root: Path, environments: tuple[str, ...], port: int, *, dbfs_root: bool = False) -> Iterator[Workspaces]:
     """Serve the workspaces of `environments`, kept below `root`, until the block ends. Port 0 takes a free one.
 
     `dbfs_root` says whether they have a DBFS root.

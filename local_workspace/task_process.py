@@ -15,6 +15,7 @@ import importlib.util
 import io
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -130,17 +131,30 @@ _READS_AND_WRITES = ("csv", "json", "load", "orc", "parquet", "save", "text")
 
 
 def mount(root: str) -> None:
-    """Make `/Volumes/…` and `/dbfs/…` lead below `root` for Python: `open`, `os`, and what is written with them."""
+    """Make `/Volumes/…` and `/dbfs/…` lead below `root` for Python and, where it is installed, for Spark."""
+    mount_for_python(root)
+    if importlib.util.find_spec("pyspark") is not None:
+        mount_for_spark()
+
+
+def mount_for_python(root: str) -> None:
+    """Make `/Volumes/…` and `/dbfs/…` lead below `root` for `open`, `os`, and what is written with them."""
 
     def local(value: Any) -> Any:
         path = os.fspath(value) if isinstance(value, os.PathLike) else value
         if isinstance(path, str) and (path == "/Volumes" or path.startswith("/Volumes/")):
             return root + path
-        return root + path.removeprefix("/dbfs") if isinstance(path, str) and path.startswith("/dbfs/") else value
+        on_dbfs = isinstance(path, str) and path.startswith("/dbfs/") and not path.startswith("/dbfs/Volumes/")
+        return root + path.removeprefix("/dbfs") if on_dbfs else value
 
     for module, names in ((builtins, ("open",)), (io, ("open",)), (os, _FUNCTIONS_OF_OS)):
         for name in names:
             setattr(module, name, _with_paths(getattr(module, name), local))
+    # Python 3.10's pathlib keeps the functions it found.
+    kept = getattr(pathlib, "_NormalAccessor", None)
+    for name in (*_FUNCTIONS_OF_OS, "open"):
+        if hasattr(kept, name):
+            setattr(kept, name, staticmethod(getattr(io if name == "open" else os, name)))
 
 
 def mount_for_spark() -> None:
@@ -185,13 +199,10 @@ def main() -> None:
     if not found:
         sys.exit(f"error: {package} {distribution.version} has no entry point named {name}")
     cluster, files = os.environ.pop("LOCAL_CLUSTER", ""), os.environ.pop("LOCAL_DBFS", "")
-    with_spark = importlib.util.find_spec("pyspark") is not None
-    if cluster and with_spark:
+    if cluster and importlib.util.find_spec("pyspark") is not None:
         share_jvm(Path(cluster))
     if files:
         mount(files)
-        if with_spark:
-            mount_for_spark()
     sys.argv = [name, *arguments]
     found[0].load()()
 

@@ -26,10 +26,13 @@ _LARGEST_BLOCK = 1 << 20  # bytes
 def _dbfs(*paths: str) -> Dbfs:
     """Return the workspace's DBFS, for the paths that a request names.
 
-    Raises: ApiError 403 for one on DBFS root where that is disabled.
+    Raises: ApiError 403 for one in a volume, which only the Files API reaches, and for one on DBFS root where that is
+    disabled.
     """
     for path in paths:
-        if is_in_root(path) and not all_workspaces().dbfs_root:
+        if not is_in_root(path):
+            raise ApiError(403, "PERMISSION_DENIED", "No operations allowed on this path")
+        if not all_workspaces().dbfs_root:
             raise ApiError(403, "PERMISSION_DENIED", f"Public DBFS root is disabled. Access is denied on path: {path}")
     return all_workspaces().layout.dbfs(this_workspace())
 

@@ -71,9 +71,8 @@ class TaskRunner:
         self._store.change(workspace, TASK_RUN, task_run_id, start_time=now(), state=preparing)
         cluster_id = self._start_cluster(workspace, task)
         dbfs = self._layout.dbfs(workspace)
-        if not self._dbfs_root:
-            cluster = self._store.get(workspace, CLUSTER, cluster_id) or job_cluster(run["settings"], task)
-            refuse_dbfs_libraries(task, cluster)
+        cluster = self._store.get(workspace, CLUSTER, cluster_id) or job_cluster(run["settings"], task)
+        refuse_dbfs_libraries(task, {**cluster, "cluster_id": cluster_id}, dbfs_root=self._dbfs_root)
         wheels = self._install_wheels(task, dbfs)
         cluster_folder = self._layout.cluster(run["run_id"], cluster_id)
         variables = self._environment.variables(
@@ -160,23 +159,34 @@ class TaskRunner:
             output.write(f"{line}\n")
 
 
-def refuse_dbfs_libraries(task: Document, cluster: Document) -> None:
-    """Refuse a library on DBFS root for a runtime that installs none from there, unless the cluster's settings let it.
+def refuse_dbfs_libraries(task: Document, cluster: Document, *, dbfs_root: bool) -> None:
+    """Refuse a library on DBFS root where there is none, or for a runtime that installs nothing from there.
+
+    A setting of the cluster makes such a runtime install it.
 
     Raises: ApiError 400.
     """
+    paths = [path for path in process.wheels_of(task.get("libraries") or []) if path.startswith("dbfs:/")]
+    found = [path for path in paths if is_in_root(path)]
+    if not found:
+        return
     version = str(cluster.get("spark_version") or "").partition(".")[0]
     allowed = str((cluster.get("spark_conf") or {}).get(_DBFS_LIBRARIES_ALLOWED, "")).lower() == "true"
-    if allowed or not version.isdigit() or int(version) < _NO_DBFS_LIBRARIES:
+    if not allowed and version.isdigit() and int(version) >= _NO_DBFS_LIBRARIES:
+        cause = "BAD_REQUEST: DBFS library installations are not supported on DBR 15 or above."
+    elif not dbfs_root:
+        cause = f"PERMISSION_DENIED: Public DBFS root is disabled. Access is denied on path: {found[0]}"
+    else:
         return
-    for path in process.wheels_of(task.get("libraries") or []):
-        if path.startswith("dbfs:/") and is_in_root(path):
-            raise ApiError(
-                400,
-                "BAD_REQUEST",
-                f"DRIVER_LIBRARY_INSTALLATION_FAILURE: Library installation failed for {path}: BAD_REQUEST: DBFS "
-                "library installations are not supported on DBR 15 or above.",
-            )
+    raise ApiError(
+        400,
+        "BAD_REQUEST",
+        f'Library installation failed for library due to user error for whl: "{found[0]}"\n Error messages:\n'
+        f"Library installation attempted on the driver node of cluster {cluster['cluster_id']} and failed. Please "
+        "refer to the following error message to fix the library or contact Databricks support. Error Code: "
+        f"DRIVER_LIBRARY_INSTALLATION_FAILURE. Error Message: com.databricks.api.base.DatabricksServiceException: "
+        f"{cause}",
+    )
 
 
 def job_cluster(settings: Document, task: Document) -> Document:

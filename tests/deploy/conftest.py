@@ -73,11 +73,11 @@ class Server:
     def start(self) -> None:
         # A restart takes the port it had: the pages' addresses were printed with it.
         port = self.url.rpartition(":")[2] or "0"
-        command = [sys.executable, "-m", "local_workspace", "--root", str(self.root), "--port", port]
+        command = [sys.executable, "-m", "local_workspace", "--root", str(self.root), "--port", port, *self.options]
         log = (self.root.parent / "server.log").open("a")
         with log:
             self.process = subprocess.Popen(
-                [*command, "serve", *self.options], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+                [*command, "serve"], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -141,6 +141,17 @@ class Server:
         assert len(set(deployed)) == len(deployed)
         return {job["settings"]["name"]: job["job_id"] for job in found}
 
+    def volume(self, name: str, schema: str, volume: str) -> None:
+        """A schema and a volume of the environment's catalog; those that are there stay."""
+        path, catalog = "/api/2.1/unity-catalog", {"catalog_name": name}
+        self.call(name, "POST", f"{path}/schemas", name=schema, **catalog)
+        self.call(name, "POST", f"{path}/volumes", name=volume, schema_name=schema, volume_type="MANAGED", **catalog)
+
+    def prepare(self, name: str) -> None:
+        """What `booking-mlops deployment prepare` makes."""
+        self.volume(name, "deployments", "booking_mlops")
+        self.volume(name, "booking", "files")
+
     def dbx(self, *arguments: str, token: str | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         name = arguments[arguments.index("--environment") + 1]
         return subprocess.run(
@@ -189,12 +200,14 @@ class Server:
     ) -> int:
         """A job whose tasks are entry points of the tiny wheel."""
         wheel = self.tiny_wheel()
+        volume = f"/Volumes/{name}/default/libs"
         if not all("libraries" in task for task in tasks):
-            assert self.upload(name, "POST", f"/dbfs/libs/{wheel.name}", wheel) == 200
+            self.volume(name, "default", "libs")
+            assert self.upload(name, "PUT", f"/api/2.0/fs/files{volume}/{wheel.name}?overwrite=true", wheel) == 204
         full = [
             {
                 "new_cluster": {"spark_version": "15.4.x-scala2.12"},
-                "libraries": [{"whl": f"dbfs:/libs/{wheel.name}"}],
+                "libraries": [{"whl": f"{volume}/{wheel.name}"}],
                 "python_wheel_task": {"package_name": "tiny", "entry_point": task.pop("does", "ok")},
                 **task,
             }

@@ -87,10 +87,14 @@ def test_an_environment_added_to_the_project_works_in_workspaces_that_exist(proj
     # Its position is taken by prod, whose principal keeps its id.
     assert project.look("QA_2") == ["03", "booking-mlops-QA_2", "1123-000000-QA_2", True, True]
     assert project.look("prod")[:2] == ["02", "booking-mlops-prod"]
-    assert project.call("put", __file__, "QA_2:/x").stdout == f"{__file__} is dbfs:/x in QA_2\n"
+    refused = project.call("put", __file__, "QA_2:/x")
+    assert (refused.returncode, refused.stderr.partition(";")[0]) == (
+        1, "error: /x: there is no DBFS root without --dbfs-root",
+    )  # fmt: skip
+    assert project.call("--dbfs-root", "put", __file__, "QA_2:/x").stdout == f"{__file__} is dbfs:/x in QA_2\n"
     (project.folder / "conf").mkdir()
     (project.folder / "conf" / "deployment.yml").write_text(DEPLOYMENT, encoding="utf-8")
-    deployed = project.call("exec", "--", "dbx", "deploy", "--environment", "QA_2", "--no-package")
+    deployed = project.call("--dbfs-root", "exec", "--", "dbx", "deploy", "--environment", "QA_2", "--no-package")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     fired = project.call("fire", "QA_2")
     assert (fired.returncode, fired.stdout.rpartition(": ")[2]) == (0, "SUCCESS\n"), fired.stdout + fired.stderr
