@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from booking_mlops.config.loader import read_yaml
-from booking_mlops.errors import ConfigError
+from booking_mlops.errors import ConfigError, WorkspaceError
 from booking_mlops.tasks import task_keys
 from devtools.bundle import bundle_files, jobs_of
 from devtools.deployment import check
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
 
 _BUNDLE_HEAD = (
     "# Written from deployment.yml by: booking-mlops deployment to-bundle. Change deployment.yml and write it again.\n"
@@ -28,17 +33,24 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 def add(commands: Any) -> None:
-    """Add `deployment check` and `deployment to-bundle` to the subparsers of `booking-mlops`."""
+    """Add `deployment` and its actions to the subparsers of `booking-mlops`."""
     deployment = commands.add_parser("deployment", help="Check what dbx would deploy, or write it as a bundle.")
     actions = deployment.add_subparsers(title="actions", metavar="ACTION", required=True)
     checking = actions.add_parser("check", help="Find the mistakes that dbx's own reader accepts; needs no workspace.")
     bundling = actions.add_parser("to-bundle", help="Write it as a Databricks Asset Bundle, the successor of dbx.")
-    for command in (checking, bundling):
+    preparing = actions.add_parser("prepare", help="Make an environment's schemas and volumes in its workspace.")
+    uploading = actions.add_parser("upload", help="Copy Booking.csv to the volume where an environment reads it.")
+    for command in (checking, preparing, uploading, bundling):
         command.add_argument(
             "--file", metavar="FILE", type=Path, default=Path("deployment.yml"), help="default: deployment.yml"
         )
         command.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
+    for command in (preparing, uploading):
+        command.add_argument("--env", metavar="ENV", required=True, help="an environment of the deployment file")
     checking.set_defaults(action=check_deployment)
+    preparing.set_defaults(action=prepare_workspace)
+    uploading.add_argument("csv", metavar="FILE", type=Path)
+    uploading.set_defaults(action=upload_bookings)
     bundling.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="the project's folder; default: here")
     bundling.add_argument("--force", action="store_true", help="replace files that are there")
     bundling.set_defaults(action=to_bundle)
@@ -73,6 +85,50 @@ def check_deployment(arguments: argparse.Namespace) -> None:
         raise ConfigError("\nerror: ".join(f"{arguments.file}: {problem}" for problem in problems))
     workflows = sum(len(environment["workflows"]) for environment in tree["environments"].values())
     print(f"{arguments.file}: {workflows} workflows in {len(tree['environments'])} environments are sound")
+
+
+def prepare_workspace(arguments: argparse.Namespace) -> None:
+    """Make what the environment needs in the workspace of $DATABRICKS_HOST, or of its profile; what is there stays.
+
+    Raises: ConfigError for an environment that is not known; WorkspaceError when the workspace refuses.
+    """
+    from devtools.deployment_file import read_deployment
+    from devtools.preparation import identity, needs, prepare
+
+    environment, project = _environment(arguments)
+    workflows = read_deployment(arguments.file)["environments"].get(arguments.env, {}).get("workflows") or []
+    prepare(_client(project), needs(environment, project), identity(workflows), print)
+
+
+def upload_bookings(arguments: argparse.Namespace) -> None:
+    """Copy the bookings to where the environment reads them.
+
+    Raises: ConfigError for an environment that is not known or a file that can't be read; WorkspaceError.
+    """
+    from devtools.preparation import needs, upload
+
+    environment, project = _environment(arguments)
+    target = upload(_client(project), arguments.csv, needs(environment, project))
+    print(f"{arguments.csv} is {target} in {arguments.env}")
+
+
+def _environment(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the environment's YAML, and what .dbx/project.json says about it."""
+    file = arguments.file.resolve().parent / ".dbx" / "project.json"
+    known = read_yaml(file).get("environments") or {}
+    if arguments.env not in known:
+        raise ConfigError(f"{file} has no environment {arguments.env}; it has {', '.join(known)}")
+    return read_yaml(arguments.conf_dir / "envs" / f"{arguments.env}.yml"), known[arguments.env]
+
+
+def _client(project: Mapping[str, Any]) -> WorkspaceClient:
+    """Return a client of the workspace that dbx would deploy to."""
+    from databricks.sdk import WorkspaceClient
+
+    try:
+        return WorkspaceClient() if os.environ.get("DATABRICKS_HOST") else WorkspaceClient(profile=project["profile"])
+    except ValueError as error:
+        raise WorkspaceError(str(error).splitlines()[0]) from error
 
 
 def to_bundle(arguments: argparse.Namespace) -> None:

@@ -34,6 +34,7 @@ JOBS = {
 def deployed(server: Server) -> dict[str, dict[str, int]]:
     """Every environment, deployed once."""
     for name in ("dev", "staging", "prod"):
+        server.prepare(name)
         done = server.dbx("deploy", "--environment", name)
         assert done.returncode == 0, done.stdout + done.stderr
     return {name: server.jobs(name) for name in ("dev", "staging", "prod")}
@@ -59,9 +60,10 @@ def test_all_environments_are_deployed_with_what_the_file_says(
     assert task["max_retries"] == 2
     assert task["job_cluster_key"] == "booking-mlops"
     assert train["job_clusters"][0]["new_cluster"]["data_security_mode"] == "SINGLE_USER"
-    assert all(value.startswith(("--", "/dbfs/")) for value in task["python_wheel_task"]["parameters"])
+    volume = "/Volumes/prod/deployments/booking_mlops/dbx/"
+    assert all(value.startswith(("--", f"/dbfs{volume}")) for value in task["python_wheel_task"]["parameters"])
     (library,) = task["libraries"]
-    assert library["whl"].startswith("dbfs:/Shared/dbx/projects/booking_mlops/prod/")
+    assert library["whl"].startswith(f"dbfs:{volume}")
     acl = server.call("prod", "GET", f"/api/2.0/permissions/jobs/{deployed['prod']['prod-model-train']}").json()
     levels = [entry["all_permissions"][0]["permission_level"] for entry in acl["access_control_list"]]
     assert levels == ["IS_OWNER", "CAN_MANAGE_RUN", "CAN_VIEW"]
@@ -220,6 +222,7 @@ def test_a_server_killed_while_a_table_is_written_leaves_whole_tables_and_the_ne
     server = Server(tmp_path / "root")
     server.root.mkdir()
     server.start()
+    server.prepare("dev")
     assert server.dbx("deploy", "dev-setup-data", "--environment", "dev").returncode == 0
     job = server.jobs("dev")["dev-setup-data"]
     run_id = server.run("dev", job)

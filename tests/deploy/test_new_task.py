@@ -96,6 +96,7 @@ def test_it_is_a_command_that_reads_its_yaml(project: Path) -> None:
 
 
 def test_it_is_an_entry_point_of_the_wheel_and_a_job(project: Path, server: Server) -> None:
+    server.prepare("dev")
     deployed = server.dbx("deploy", "dev-greet", "--environment", "dev", cwd=project)
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     launched = server.dbx("launch", "dev-greet", "--environment", "dev", "--trace", cwd=project)
