@@ -8,7 +8,7 @@ the identity that a job with `id-token: write` asks for comes from local_workspa
 workspace behind DATABRICKS_HOST. A step that prints a secret fails the run.
 
 The scenario `guide` types the commands of docs/databricks.md, in order, against an empty workspace. Host and token are
-filled in, and `Booking.csv` is synthetic.
+filled in, `Booking.csv` is synthetic, and the catalogs that the guide's SQL makes are made.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from devtools.workflows.runner import ONCE, REPOSITORY, Runner, Scenario, Workfl
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = "guide"
+# The guide has one workspace for every environment.
+_GUIDES_WORKSPACE = "prod"
 SYNTHETIC_FILE = ".venv/bin/booking-mlops make-data --rows 12000 --out Booking.csv"
 
 
@@ -72,14 +74,24 @@ def guide_steps(text: str, given: Collection[str]) -> list[str]:
     return steps
 
 
+def guide_catalogs(text: str) -> list[str]:
+    """Return the names of the catalogs that a guide's SQL creates. Raises WorkflowError when it creates none."""
+    if not (found := re.findall(r"^CREATE CATALOG IF NOT EXISTS (\w+);$", text, re.MULTILINE)):
+        raise WorkflowError("the guide creates no catalog")
+    return found
+
+
 def run_guide(runner: Runner) -> None:
     """Run the commands of docs/databricks.md as the steps of a job. Raises WorkflowError when one fails."""
     print(f"== {GUIDE}", flush=True)
     env = {"DATABRICKS_HOST": "${{ vars.DATABRICKS_HOST }}", "DATABRICKS_TOKEN": runner.token}
-    first, *rest = guide_steps((runner.clone / "docs" / "databricks.md").read_text("utf-8"), env)
+    guide = (runner.clone / "docs" / "databricks.md").read_text("utf-8")
+    first, *rest = guide_steps(guide, env)
+    for catalog in guide_catalogs(guide):
+        runner.make_catalog(_GUIDES_WORKSPACE, catalog)
     steps = [{"uses": "actions/checkout"}, *({"run": command} for command in (first, SYNTHETIC_FILE, *rest))]
-    job = {"environment": "prod", "permissions": {}, "env": env, "steps": steps}
-    runner.job(job, Scenario("docs/databricks.md", environments=("prod",)))
+    job = {"environment": _GUIDES_WORKSPACE, "permissions": {}, "env": env, "steps": steps}
+    runner.job(job, Scenario("docs/databricks.md", environments=(_GUIDES_WORKSPACE,)))
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import requests
 import yaml
 
-from local_workspace.addresses import client_variables
+from local_workspace.addresses import client_variables, workspace_url
 from local_workspace.project import environments_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,6 +153,18 @@ class Runner:
                 first_error = first_error or error
         if first_error:
             raise WorkflowError(first_error)
+
+    def make_catalog(self, workspace: str, name: str) -> None:
+        """Create a catalog in a workspace, unless it is there. Raises WorkflowError when the workspace refuses."""
+        answer = requests.post(
+            f"{workspace_url(workspace)}/api/2.1/unity-catalog/catalogs",
+            json={"name": name},
+            headers={"Authorization": f"Bearer {self.token}"},
+            proxies={"http": f"http://127.0.0.1:{self.port}"},
+            timeout=60,
+        )
+        if not answer.ok and answer.json()["error_code"] != "CATALOG_ALREADY_EXISTS":
+            raise WorkflowError(f"catalog {name}: {answer.text}")
 
     def _step(self, step: Mapping[str, Any], values: Mapping[str, str], env: dict[str, str], secrets: set[str]) -> str:
         """Run a step, add to `env` and `secrets` what it hands on, and return "" or what went wrong."""

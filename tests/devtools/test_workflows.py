@@ -287,6 +287,12 @@ def test_a_guide_is_typed_into_one_shell_with_what_it_exports_filled_in() -> Non
     ]
 
 
+def test_the_catalogs_of_a_guide_are_those_of_its_sql() -> None:
+    assert program.guide_catalogs((ROOT / "docs" / "databricks.md").read_text("utf-8")) == ["dev", "staging", "prod"]
+    with pytest.raises(WorkflowError, match="creates no catalog"):
+        program.guide_catalogs("CREATE SCHEMA dev.booking;")
+
+
 def test_a_guide_that_forgets_an_export_is_an_error() -> None:
     with pytest.raises(WorkflowError, match="does not export TOKEN"):
         program.guide_steps(GUIDE, ["HOST", "TOKEN"])
