@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from booking_mlops.config.paths import spark_path
+from booking_mlops.config.paths import databricks_path
 from booking_mlops.errors import ConfigError, WorkspaceError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def upload(client: WorkspaceClient, file: Path, needed: Needs) -> str:
     """
     from databricks.sdk.errors import DatabricksError
 
-    target = spark_path(needed.bookings or "")
+    target = databricks_path(needed.bookings or "")
     if not needed.bookings or not target.startswith("/Volumes/"):
         raise ConfigError(f"tasks.setup_data.source_csv is {needed.bookings or 'not set'}, which is not in a volume")
     try:
@@ -137,5 +137,5 @@ def _volume_made(client: WorkspaceClient, full_name: str) -> str:
 
 
 def _volume(path: str) -> str | None:
-    parts = spark_path(path).strip("/").split("/")
+    parts = databricks_path(path).strip("/").split("/")
     return ".".join(parts[1:_DEPTH_OF_A_VOLUME]) if parts[0] == "Volumes" and len(parts) > _DEPTH_OF_A_VOLUME else None

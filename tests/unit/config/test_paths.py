@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from booking_mlops.config.paths import python_path, databricks_path
+from booking_mlops.config.paths import databricks_path, python_path
 
 IN_VOLUME = "/Volumes/prod/booking/files/a b.csv"
 
