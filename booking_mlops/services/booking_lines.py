@@ -96,6 +96,7 @@ def parse_lines(lines: DataFrame, header: Header) -> DataFrame:
     below = lines.where(f"source_line > {header.line} AND trim(raw_row) <> ''")
     return _with_raw_columns(
         below.selectExpr("*", parsed),
+        lines.columns,
         header,
         lambda name: f"trim(_parsed.c{header.places[name]})",
         "_parsed._cut IS NOT NULL",
@@ -114,14 +115,19 @@ def raw_columns(rows: DataFrame, header: Header) -> DataFrame:
         return f"trim(CAST({quoted} AS STRING))"
 
     used = ", ".join(f"`{header.names[place].replace('`', '``')}`" for place in sorted(header.places.values()))
-    return _with_raw_columns(rows.selectExpr("*", f"to_json(struct({used})) AS raw_row"), header, text, "false")
+    kept = [name for name in ("_path", "_block") if name in rows.columns]
+    with_json = rows.selectExpr("*", f"to_json(struct({used})) AS _raw_row")
+    return _with_raw_columns(with_json, [*kept, "_raw_row"], header, text, "false").withColumnRenamed(
+        "_raw_row", "raw_row"
+    )
 
 
-def _with_raw_columns(rows: DataFrame, header: Header, text: Callable[[str], str], malformed: str) -> DataFrame:
+def _with_raw_columns(
+    rows: DataFrame, kept: Sequence[str], header: Header, text: Callable[[str], str], malformed: str
+) -> DataFrame:
     in_parts = DATE not in header.places
     date = dates.in_parts_sql(*map(text, PARTS)) if in_parts else text(DATE)
     texts = {column.name: date if column.name == DATE else text(column.name) for column in CSV_COLUMNS}
-    kept = [name for name in rows.columns if name not in header.names and name not in ("_parsed",)]
     return rows.selectExpr(
         *(f"`{name}`" for name in kept),
         *(f"{texts[column.name]} AS {raw_name(column)}" for column in CSV_COLUMNS),

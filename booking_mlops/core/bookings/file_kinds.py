@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -108,4 +109,6 @@ def _with_noughts(head: bytes) -> str:
 def text_of(head: bytes, kind: FileKind, lines: int) -> list[str]:
     """Return the first few lines of a text that begins with `head`."""
     text = head.decode(kind.encoding, errors="replace").removeprefix("\ufeff")
-    return text.splitlines()[:lines]
+    # As Spark splits them: Python knows more ends of a line.
+    found = re.split("\r\n|\n|\r", text)
+    return [line for line in found if line or len(found) > 1][:lines]

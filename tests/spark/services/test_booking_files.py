@@ -190,6 +190,17 @@ def test_packed_files_and_other_encodings(
     ]  # fmt: skip
 
 
+def test_columns_that_no_table_has_are_left_whatever_their_names(spark: Any, tmp_path: Path) -> None:
+    extra = ["", "source_line", "raw_row", "reason"]
+    lines = content([{}, {}]).splitlines()
+    (tmp_path / "a.csv").write_text("\n".join(",".join([*extra, line]) for line in lines), encoding="utf-8")
+    found = read(spark, tmp_path / "a.csv")
+    assert [(row["source_line"], row["reason"], row["booking_id"]) for row in rows_of(found)] == [
+        (2, "", "0"), (3, "", "1"),
+    ]  # fmt: skip
+    assert dict(found.notes)["left out"] == "columns (no name), source_line, raw_row, reason"
+
+
 def test_latin_1_without_its_setting_is_said_by_line(spark: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(content([{"type of meal": "Frühstück"}]).encode("latin-1"))
