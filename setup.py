@@ -49,6 +49,7 @@ REQUIRES = [
     "pyyaml>=6",
     "requests>=2.28",
     "scikit-learn>=1.3",
+    "scipy>=1.11",
     "threadpoolctl>=3",
     "tqdm>=4.60",
 ]

@@ -7,9 +7,10 @@ import dataclasses
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -32,6 +33,9 @@ from booking_mlops.runner import (
 from booking_mlops.services.versions import compare, history, reproduce
 from booking_mlops.session import Session
 from booking_mlops.tasks import task_keys, task_type, task_types
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TRAINING, _ROLLBACK = "model_train", "model_rollback"
 
@@ -82,13 +86,20 @@ def write_synthetic_data(arguments: argparse.Namespace) -> None:
     if target.exists() and not arguments.force:
         raise ConfigError(f"{target} exists; choose another --out, or add --force")
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
+    part, written = target.with_name(f"{target.name}.part"), 0
     with part.open("w", encoding="utf-8") as file, tqdm(total=arguments.rows, unit="row", disable=None) as bar:
-        for number, chunk in enumerate(synthetic_data.synthetic_chunks(arguments.rows, arguments.seed)):
+        for number, chunk in enumerate(_synthetic_chunks(arguments)):
             file.writelines(f"{line}\n" for line in synthetic_data.csv_lines(chunk, header=number == 0))
             bar.update(len(chunk))
+            written += len(chunk)
     part.replace(target)
-    print(f"{arguments.rows:,} synthetic bookings in {target}")
+    print(f"{written:,} synthetic bookings in {target}")
+
+
+def _synthetic_chunks(arguments: argparse.Namespace) -> Iterable[pd.DataFrame]:
+    if arguments.as_of is None:
+        return synthetic_data.synthetic_chunks(arguments.rows, arguments.seed)
+    return [synthetic_data.bookings_as_of(arguments.as_of, arguments.rows, arguments.seed)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,6 +149,12 @@ def _parser() -> argparse.ArgumentParser:
         "synthetic-data", write_synthetic_data, "Write synthetic bookings in the form of Booking.csv.", ["make-data"]
     )
     data.add_argument("--rows", type=int, default=20_000, help="default: 20000")
+    data.add_argument(
+        "--as-of",
+        metavar="DATE",
+        type=date.fromisoformat,
+        help="as they stand on that day, about --rows, some of them open (default: all have ended)",
+    )
     data.add_argument("--seed", type=int, default=7, help="default: 7")
     data.add_argument("--out", metavar="FILE", type=Path, default=Path("Booking.csv"), help="default: Booking.csv")
     data.add_argument("--force", action="store_true", help="replace the file when it is there")

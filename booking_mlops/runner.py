@@ -33,7 +33,7 @@ from booking_mlops.tasks.task import Task
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-PIPELINE = ("setup_data", "feature_table_creation", "model_train", "model_inference_batch")
+PIPELINE = ("setup_data", "feature_table_creation", "model_train", "model_inference_batch", "outlook")
 """The tasks of `booking-mlops run`, in order."""
 SOURCE_TASK = "setup_data"
 SLOW_IMPORTS = (
@@ -175,7 +175,7 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     types = [task_type(key) for key in PIPELINE]
     configs = [load_config(task, *config_files(task.key(), arguments), settings[task.key()]) for task in types]
     session = make_session(types[0], configs[0], archive_classes=True)
-    lines = []
+    lines, pages = [], []
     with _progress(len(types)) as bar, logging_redirect_tqdm():
         # Spark keeps both cores busy while it starts; the first task leaves one idle.
         _ = session.spark
@@ -185,10 +185,11 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
             start = time.monotonic()
             result = task(config, session).run()
             lines.append(f"\n{task.name}  ({time.monotonic() - start:.1f} s)\n{format_summary(result.summary())}")
+            pages += [] if result.page is None else [result.page]
             bar.update()
     print("\n".join(lines))
     print("\nwhere to look")
-    print(format_summary(_where_to_look(session)))
+    print(format_summary([*_where_to_look(session), *_pages(session, pages)]))
 
 
 def _import_in_background() -> None:
@@ -244,6 +245,12 @@ def _where_to_look(session: Session) -> list[tuple[str, str]]:
     if registry.tracking_uri == machine.tracking_uri:
         lines.append(("", f"see it with: mlflow ui --backend-store-uri {registry.tracking_uri}"))
     return lines
+
+
+def _pages(session: Session, pages: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return a line for each page: where it is, ready to be opened."""
+    addresses = [session.registry.address(run_id, name) for run_id, name in pages]
+    return [("pages" if n == 0 else "", address) for n, address in enumerate(addresses)]
 
 
 def _database_folder(machine: Machine, database: str) -> Path:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from booking_mlops.errors import NoChampion, RegistryError
 from booking_mlops.io.machine import Machine
@@ -338,6 +339,13 @@ class Registry:
             address = f"{client.get_run(run_id).info.artifact_uri}/{name}"
             file = mlflow.artifacts.download_artifacts(address, dst_path=folder, tracking_uri=self.tracking_uri)
             return Path(file).read_bytes()
+
+    def address(self, run_id: str, name: str) -> str:
+        """Return where an artifact of a run is: the path of its file on this machine, else MLflow's address of it."""
+        client = self.client()
+        with explained(f"run {run_id}"):
+            address = f"{client.get_run(run_id).info.artifact_uri}/{name}"
+        return unquote(urlsplit(address).path) if address.startswith("file:") else address
 
     def load(self, version: Version) -> Any:
         """Load the version's scikit-learn pipeline."""

@@ -272,9 +272,11 @@ class Tables:
         counts = after["operationMetrics"]
         return int(counts.get("numTargetRowsInserted", 0)), int(counts.get("numTargetRowsUpdated", 0))
 
-    def replace_rows(self, table: str, rows: Sequence[Mapping[str, Any]], *, where: str) -> None:
+    def replace_rows(
+        self, table: str, rows: Sequence[Mapping[str, Any]], *, where: str, fingerprint: str | None = None
+    ) -> None:
         """Replace the rows that meet `where` by a few rows given as mappings."""
-        self.replace(table, self._frame(table, rows), where=where)
+        self.replace(table, self._frame(table, rows), where=where, fingerprint=fingerprint)
 
     def _frame(self, table: str, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
         schema = self._spark.table(self.full_name(table)).schema

@@ -82,10 +82,14 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The rows of one training: all training rows, and one holdout row for each distinct feature key."""
+    """The rows of one training: all training rows, and one holdout row for each distinct feature key.
+
+    `holdout_twins` are the holdout's other rows, which have the same features as one of those.
+    """
 
     train: pd.DataFrame
     holdout: pd.DataFrame
+    holdout_twins: pd.DataFrame
     features_version: int
     labels_version: int
 
@@ -93,6 +97,11 @@ class TrainingData:
     def labels(self) -> npt.NDArray[np.int64]:
         """Labels of the holdout, (n,)."""
         return self.holdout[LABEL].to_numpy(dtype=np.int64)
+
+    @property
+    def everything(self) -> pd.DataFrame:
+        """Every row, of both sides."""
+        return pd.concat([self.train, self.holdout, self.holdout_twins], ignore_index=True)
 
 
 def read_training_data(
@@ -128,15 +137,14 @@ def read_training_data(
         for name in dict.fromkeys((*SLICED_FEATURES, *also))
         if name not in recipe.inputs and name in features.columns
     ]
-    columns = ["booking_id", *recipe.inputs, *described, FEATURE_KEY, "arrival_date", LABEL]
+    columns = ["booking_id", *recipe.inputs, *described, FEATURE_KEY, "arrival_date", "booked_on", LABEL]
     # The order of the rows decides the fitted model, so it is fixed.
     frame = to_pandas(labelled.select(*columns)).sort_values("booking_id", kind="stable").reset_index(drop=True)
     if frame[list(recipe.inputs)].isna().any(axis=None):
         raise DataQualityError(
             f"{tables.full_name(FEATURE_TABLE.name)} has empty feature values; run feature-table-creation again"
         )
-    train, holdout = _split(frame, recipe.holdout)
-    return TrainingData(train, holdout, features_version, labels_version)
+    return TrainingData(*_split(frame, recipe.holdout), features_version, labels_version)
 
 
 def _at_most(features: DataFrame, labels: DataFrame, limit: int) -> DataFrame:
@@ -149,13 +157,14 @@ def _at_most(features: DataFrame, labels: DataFrame, limit: int) -> DataFrame:
     return joined
 
 
-def _split(frame: pd.DataFrame, rule: Holdout) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _split(frame: pd.DataFrame, rule: Holdout) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     mask = rule.mask(frame[FEATURE_KEY])
     train = frame[~mask].reset_index(drop=True)
     holdout = one_row_per_key(frame[mask], FEATURE_KEY, "booking_id")
+    twins = frame[mask & ~frame["booking_id"].isin(holdout["booking_id"])].reset_index(drop=True)
     for name, part in (("training", train), ("holdout", holdout)):
         if part[LABEL].nunique() < 2:
             raise DataQualityError(
                 f"the {name} rows ({len(part)}) hold fewer than two classes; more labelled bookings are needed"
             )
-    return train, holdout
+    return train, holdout, twins

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from booking_mlops.core.bookings.tables import FEATURE_TABLE, LABELS
+from booking_mlops.core.model.backtest import Backtest
 from booking_mlops.core.model.metrics import Costs, Interval, Metrics, mean_cost, operating_threshold
 from booking_mlops.core.model.promotion import Decision
 from booking_mlops.core.model.scoring import as_example, as_model_input, permutation_importance
@@ -25,6 +26,7 @@ from booking_mlops.io.registry import (
     TableVersion,
     Version,
 )
+from booking_mlops.services.backtest import BACKTEST_DAYS_TAG, BACKTEST_FILE, backtest_file
 from booking_mlops.services.comparison import Scores
 from booking_mlops.services.drift import REFERENCE_FILE, REFERENCE_ROWS_TAG, reference_file
 from booking_mlops.services.training_data import TrainingData, TrainingRecipe
@@ -46,7 +48,7 @@ class Trained:
     scores: Scores
     metrics: Metrics
     bounds: Mapping[str, Interval]
-    time_ordered: Metrics
+    backtest: Backtest
     decision: Decision
 
 
@@ -104,6 +106,7 @@ class TrainingRecord:
             FEATURES_VERSION_TAG: str(data.features_version),
             LABELS_VERSION_TAG: str(data.labels_version),
             TRAINING_ROWS_TAG: str(len(data.train)),
+            BACKTEST_DAYS_TAG: str(len(trained.backtest.days)),
             REFERENCE_ROWS_TAG: str(min(len(data.train), self._max_reference_rows)),
             # MLflow shows this text on the run's own page.
             "mlflow.note.content": f"{decision.outcome}: {decision.reason}\n\nReport: `{REPORT_FILE}`.",
@@ -118,7 +121,7 @@ class TrainingRecord:
         labels, probabilities = trained.data.labels, trained.scores["challenger"]
         return {
             **{f"holdout_{name}": value for name, value in trained.metrics.as_dict().items()},
-            **{f"time_ordered_{name}": value for name, value in trained.time_ordered.as_dict().items()},
+            **_as_of_metrics(trained.backtest),
             **{f"holdout_{name}_lower": bound.lower for name, bound in trained.bounds.items()},
             **{f"holdout_{name}_upper": bound.upper for name, bound in trained.bounds.items()},
             "holdout_mean_cost": mean_cost(labels, probabilities, self._threshold, self._costs),
@@ -135,6 +138,7 @@ class TrainingRecord:
         return {
             CONFIG_FILE: self._config,
             "decision.json": json.dumps(dataclasses.asdict(trained.decision), indent=2, default=str),
+            BACKTEST_FILE: backtest_file(trained.backtest),
             REPORT_FILE: self._report(trained, pictures, tags),
             REFERENCE_FILE: sample,
             **{f"plots/{name}.png": png for name, png in pictures.items()},
@@ -172,13 +176,30 @@ class TrainingRecord:
                 metrics=trained.metrics,
                 intervals=trained.bounds,
                 champion=comparison.champion if comparison else None,
-                time_ordered=trained.time_ordered,
+                backtest=trained.backtest,
                 at_threshold=model_report.threshold_effect(data.labels, probabilities, self._threshold),
                 slices=slices(data.holdout, data.labels, probabilities),
                 plots=pictures,
                 facts=facts,
             )
         )
+
+
+def _as_of_metrics(backtest: Backtest) -> dict[str, float]:
+    """Return what the backtest measured: the ranking and the count on its first day, and over the days after it."""
+    if not backtest.days:
+        return {}
+    first = backtest.days[0]
+    ranking = first.metrics.as_dict() if first.metrics else {}
+    return {
+        **{f"as_of_{name}": value for name, value in ranking.items()},
+        **{f"as_of_{name}": float(getattr(first, name)) for name in ("bookings", "expected", "cancelled")},
+        **{
+            f"backtest_{name}": float(sum(getattr(day, name) for day in backtest.judged))
+            for name in ("expected", "corrected", "cancelled")
+        },
+        "backtest_correlation": backtest.correlation,
+    }
 
 
 def metrics_json(trained: Trained, champion_bounds: Mapping[str, Interval]) -> str:
@@ -192,7 +213,7 @@ def metrics_json(trained: Trained, champion_bounds: Mapping[str, Interval]) -> s
 
     content: dict[str, Any] = {
         "challenger": described(trained.metrics, trained.bounds),
-        "challenger_time_ordered": trained.time_ordered.as_dict(),
+        "challenger_as_of": _as_of_metrics(trained.backtest),
     }
     comparison = trained.decision.comparison
     if comparison:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch
     from pyspark.sql import Column, DataFrame
 
-_SCORED = "booking_id STRING, cancellation_probability DOUBLE"
+_WAS_OPEN = "was_open"
+_SCORED = f"booking_id STRING, cancellation_probability DOUBLE, {_WAS_OPEN} BOOLEAN"
+_ALL = "all bookings, as scope: all asks for"
 # Spark Connect takes messages of up to 128 MB; the query has to fit in too.
 _CONNECT_LIMIT = 120 * 2**20
 
@@ -92,7 +94,10 @@ class ModelInferenceBatchResult(Result):
 
 @dataclass(frozen=True)
 class _Scope:
-    """The features to be scored, how many they are, and why these; `bookings_version` says which are still open."""
+    """The features to be scored, how many they are, and why these; `bookings_version` says which are still open.
+
+    The column `was_open` of the features says so of each booking.
+    """
 
     features: DataFrame
     rows: int
@@ -114,13 +119,13 @@ class _Scoring:
 
     @property
     def day(self) -> str:
-        return self.now.date().isoformat()
+        return self.as_of.isoformat()
 
     @property
     def fingerprint(self) -> str:
         champion = self.champion
         model = (champion.name, champion.number, champion.run_id)
-        parts = (*model, self.features_version, self.bookings_version, self.day, self.as_of)
+        parts = (*model, self.features_version, self.bookings_version, self.day)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -132,7 +137,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
     help = "Score the feature table with the champion and write the predictions."
 
     def run(self) -> ModelInferenceBatchResult:
-        """Score each booking in scope once for today.
+        """Score each booking in scope once for the day the data stand for.
 
         Raises: NoChampion; MissingTable; IncompatibleModel when the features lack one of the model's inputs;
         DriftAlarm when the policy is to hold the scores; DataQualityError when rows are doubled or lost; WriteFailed.
@@ -175,18 +180,25 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
 
     def _scope(self, features: DataFrame) -> _Scope:
         """Return which bookings are to be scored. Without open ones, `open` leaves nothing and `auto` takes all."""
+        from pyspark.sql import functions as F
+
         tables, as_of, asked = self.session.tables, self.session.as_of, self.config.scope
-        if asked == "all":
-            return _Scope(features, features.count(), "all bookings, as scope: all asks for")
+        closed = features.withColumn(_WAS_OPEN, F.lit(False))
         # Delta's log knows whether any booking is yet to arrive.
         last = latest_day(features, "arrival_date")
         if last is not None and last >= as_of:
             version = tables.version(BOOKINGS.name)
-            still_open = open_features(tables, features, as_of, version)
+            still_open = open_features(tables, features, as_of, version).withColumn(_WAS_OPEN, F.lit(True))
+            if asked == "all":
+                opened = features.join(still_open.select("booking_id", _WAS_OPEN), "booking_id", "left")
+                every = opened.withColumn(_WAS_OPEN, F.coalesce(_WAS_OPEN, F.lit(False)))
+                return _Scope(every, features.count(), _ALL, version)
             if rows := still_open.count():
                 return _Scope(still_open, rows, f"the bookings that are open and arrive on {as_of} or later", version)
+        if asked == "all":
+            return _Scope(closed, features.count(), _ALL)
         none = f"no booking is open and arrives on {as_of} or later"
-        return _Scope(features, 0, none) if asked == "open" else _Scope(features, features.count(), f"all: {none}")
+        return _Scope(features, 0, none) if asked == "open" else _Scope(closed, features.count(), f"all: {none}")
 
     def _require_inputs(self, champion: Version, names: Sequence[str], features: DataFrame, version: int) -> None:
         missing = [name for name in names if name not in features.columns]
@@ -261,7 +273,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         spark, champion = self.session.spark, scoring.champion
         set_at_run_time(spark, "spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
         score = _scorer(self._pickled(model), scoring.names)
-        scored = features.select("booking_id", *scoring.names).mapInArrow(score, _SCORED)
+        scored = features.select("booking_id", _WAS_OPEN, *scoring.names).mapInArrow(score, _SCORED)
         return scored.select(
             "booking_id",
             "cancellation_probability",
@@ -271,8 +283,9 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             F.lit(champion.run_id).alias("model_run_id"),
             F.lit(scoring.features_version).cast("bigint").alias("features_version"),
             F.lit(scoring.now).cast("timestamp").alias("scored_at"),
-            F.lit(scoring.now.date()).alias("scored_on"),
+            F.lit(scoring.as_of).alias("scored_on"),
             F.lit(scoring.as_of).alias("as_of"),
+            _WAS_OPEN,
         )
 
     def _pickled(self, model: Any) -> bytes:
@@ -313,7 +326,9 @@ def _scorer(pickled: bytes, names: Sequence[str]) -> Callable[[Iterator[RecordBa
             text = [name for name in names if pa.types.is_string(batch.schema.field(name).type)]
             frame = pa.Table.from_batches([batch]).select(names).to_pandas(categories=text)
             probabilities = cancellation_probability(model, frame)
-            ids = batch.column(batch.schema.get_field_index("booking_id"))
-            yield pa.RecordBatch.from_arrays([ids, pa.array(probabilities)], ["booking_id", "cancellation_probability"])
+            ids, was_open = (batch.column(batch.schema.get_field_index(name)) for name in ("booking_id", _WAS_OPEN))
+            yield pa.RecordBatch.from_arrays(
+                [ids, pa.array(probabilities), was_open], ["booking_id", "cancellation_probability", _WAS_OPEN]
+            )
 
     return score

@@ -14,21 +14,15 @@ from booking_mlops.config.checks import require, require_levels
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.features import DEFAULT_FEATURES
 from booking_mlops.core.bookings.schema import FEATURE_KEY, LABEL
-from booking_mlops.core.bookings.tables import (
-    BOOKINGS,
-    FEATURE_TABLE,
-    LABELS,
-    MONITORING,
-    PREDICTIONS,
-    REJECTED,
-)
+from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, MONITORING, PREDICTIONS, REJECTED
 from booking_mlops.core.drift.findings import Finding, Level, Levels, capped, worst_level
 from booking_mlops.core.drift.measures import domain_auc, live_finding, psi, quality_findings
 from booking_mlops.core.drift.seasons import Window
 from booking_mlops.core.reports import monitoring_report
-from booking_mlops.errors import DriftAlarm, RegistryError
-from booking_mlops.io.registry import FEATURES_VERSION_TAG, Version
-from booking_mlops.io.tables import spark_errors, to_pandas
+from booking_mlops.errors import DriftAlarm
+from booking_mlops.io.registry import Version
+from booking_mlops.io.tables import to_pandas
+from booking_mlops.services.backtest import AS_OF_ROC_AUC
 from booking_mlops.services.drift import (
     OTHER_SEASONS_ONLY,
     DriftConfig,
@@ -38,7 +32,7 @@ from booking_mlops.services.drift import (
     random_sample,
     read_drift_sample,
 )
-from booking_mlops.services.training_data import Holdout
+from booking_mlops.services.live_scores import LAST_SCORE, score_before, scores_while_open
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
@@ -46,21 +40,26 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "monitoring.html"
 RETRAIN = "retrain"
+NEWEST = "newest window"
+SHOWN_ONLY = "shown, not judged"
 
 
 @dataclass(frozen=True)
 class LiveMetrics:
-    """The champion against the labels that arrived, on bookings it was not trained on, for the last `weeks`.
+    """The scores that were given while a booking was open against its outcome, for arrivals of the last `weeks`.
 
-    `levels` are of the drop in ROC AUC below the holdout's; weeks with fewer than `min_rows` are not judged.
+    `levels` are of the drop in ROC AUC below what the champion's training announced; fewer than `min_rows` are not
+    judged. `days_before` are days before arrival: the last score given at least so early is looked at too.
     """
 
     weeks: int = 12
+    days_before: tuple[int, ...] = (7, 30, 90)
     min_rows: int = 50
     levels: Levels = field(default_factory=lambda: Levels(warn=0.03, alarm=0.08))
 
     def __post_init__(self) -> None:
         require(self.weeks > 0 and self.min_rows > 1, "live: weeks must be above 0 and min_rows above 1")
+        require(min(self.days_before, default=1) > 0, "live.days_before: must be above 0")
         require_levels("live.levels", self.levels)
 
 
@@ -69,8 +68,7 @@ class ModelMonitorConfig:
     """`model-monitor`: what is compared, from where on it is a warning or an alarm, and what an alarm does.
 
     `classifier` holds the levels of the domain classifier's ROC AUC, `quality` those of the share of bad values.
-    An alarm makes the task fail when `fail_on_alarm`, and starts the job `retrain_job` when one is named. Which
-    bookings the champion was not trained on follows from the holdout that is recorded with it.
+    An alarm makes the task fail when `fail_on_alarm`, and starts the job `retrain_job` when one is named.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"ranges": "env.ranges", "holdout": ""}
@@ -217,63 +215,41 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         return [found] if sample.same_season else capped([found], "warn", OTHER_SEASONS_ONLY)
 
     def _live_metrics(self, window: Window, champion: Version | None) -> tuple[list[Finding], pd.DataFrame]:
-        """Return the champion's metrics on bookings it was not trained on: for the newest window, and week by week."""
-        config = self.config.live
+        """Return how the scores given while a booking was open did: in the newest window, by week, by days before."""
+        config, tables = self.config.live, self.session.tables
         weeks = pd.DataFrame(columns=["week", "rows", "roc_auc", "predicted", "cancelled"])
-        scored = self._newest_predictions()
-        if scored is None or champion is None or not self.session.tables.exists(LABELS.name):
-            why = "no predictions yet" if champion else "no champion yet"
-            nothing = Finding(
-                "live metrics", "newest window", "ROC AUC", float("nan"), "too few", config.levels, 0, 0, why
-            )
-            return [nothing], weeks
         since = min(window.last - timedelta(weeks=config.weeks), window.first)
-        labels = self.session.tables.read(LABELS.name).select("booking_id", LABEL)
-        frame = random_sample(
-            scored.where(f"arrival_date > DATE'{since}'").join(labels, "booking_id"), self.config.drift.max_rows
-        )
-        frame = frame[self._never_trained_on(frame, champion)]
-        expected = self.session.registry.metric(champion.run_id, "holdout_roc_auc")
+        rows = None if champion is None else scores_while_open(tables, since, self.session.as_of, config.days_before)
+        frame = pd.DataFrame() if rows is None else random_sample(rows, self.config.drift.max_rows)
+        if champion is None or frame.empty:
+            why = "no booking that was scored while it was open has an outcome yet" if champion else "no champion yet"
+            nan = float("nan")
+            return [Finding("live metrics", NEWEST, "ROC AUC", nan, "too few", config.levels, 0, 0, why)], weeks
+        expected = self._announced(champion)
         arrival = pd.to_datetime(frame["arrival_date"])
 
-        def judged(subject: str, part: pd.DataFrame, levels: Levels) -> Finding:
-            scores = part["cancellation_probability"].to_numpy(float)
-            return live_finding(subject, part[LABEL].to_numpy(int), scores, expected, levels, config.min_rows)
+        def judged(subject: str, part: pd.DataFrame, scores: str) -> Finding:
+            labels, probabilities = part[LABEL].to_numpy(int), part[scores].to_numpy(float)
+            return live_finding(subject, labels, probabilities, expected, config.levels, config.min_rows)
 
-        findings = [judged("newest window", frame[arrival >= pd.Timestamp(window.first)], config.levels)]
-        rows = []
+        findings = [judged(NEWEST, frame[arrival >= pd.Timestamp(window.first)], LAST_SCORE)]
+        for days in config.days_before:
+            early = frame[frame[score_before(days)].notna()]
+            found = judged(f"scored {days} or more days before arrival", early, score_before(days))
+            findings += capped([found], "ok", SHOWN_ONLY)
+        shown = []
         for week, part in frame.groupby(arrival.dt.to_period("W").dt.start_time):
-            found = judged(f"week of {week:%Y-%m-%d}", part, config.levels)
+            found = judged(f"week of {week:%Y-%m-%d}", part, LAST_SCORE)
             # One week in twelve does badly by chance, so only the newest window is judged.
-            findings += capped([found], "ok", "shown, not judged")
-            rows.append((week, len(part), found.value, part["cancellation_probability"].mean(), part[LABEL].mean()))
-        return findings, pd.DataFrame(rows, columns=list(weeks.columns))
+            findings += capped([found], "ok", SHOWN_ONLY)
+            shown.append((week, len(part), found.value, part[LAST_SCORE].mean(), part[LABEL].mean()))
+        return findings, pd.DataFrame(shown, columns=list(weeks.columns))
 
-    def _never_trained_on(self, frame: pd.DataFrame, champion: Version) -> pd.Series:
-        """Return which rows are holdout, or were not there yet when the champion was trained."""
-        rule = self._recorded_holdout(champion)
-        holdout = pd.Series(rule.mask(frame[FEATURE_KEY]), index=frame.index)
-        version = champion.tags.get(FEATURES_VERSION_TAG)
-        if version is None or int(version) == self.session.tables.version(FEATURE_TABLE.name):
-            return holdout
-        try:
-            trained = self.session.tables.read(FEATURE_TABLE.name, int(version)).select("booking_id")
-            mine = self.session.spark.createDataFrame(frame[["booking_id"]])
-            new = set(to_pandas(mine.join(trained, "booking_id", "left_anti"))["booking_id"])
-        except spark_errors():
-            return holdout
-        return holdout | frame["booking_id"].isin(new)
-
-    def _recorded_holdout(self, champion: Version) -> Holdout:
-        """Return the holdout the champion was trained with, as its run's parameters say."""
-        params = self.session.registry.params(champion.run_id)
-        try:
-            return Holdout(float(params["holdout.fraction"]), int(params["holdout.salt"]))
-        except (KeyError, ValueError) as error:
-            raise RegistryError(
-                f"run {champion.run_id} of version {champion.number} does not say which bookings were held out "
-                f"(parameter {error}); train again with model-train"
-            ) from error
+    def _announced(self, champion: Version) -> float:
+        """Return the ROC AUC that the champion's training announced for live use: by its backtest, else its holdout."""
+        registry = self.session.registry
+        as_of = registry.metric(champion.run_id, AS_OF_ROC_AUC)
+        return registry.metric(champion.run_id, "holdout_roc_auc") if math.isnan(as_of) else as_of
 
     def _retrain(self, level: Level) -> str:
         """Start the configured job on an alarm, once a day. Return what was done, '' when there is nothing to do."""

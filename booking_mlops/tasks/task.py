@@ -20,6 +20,11 @@ class Result(ABC):
     def summary(self) -> list[tuple[str, str]]:
         """Return label and value of each line of the closing summary."""
 
+    @property
+    def page(self) -> tuple[str, str] | None:
+        """The page the task made for people, if any: the MLflow run and the artifact's name."""
+        return None
+
 
 class Task(ABC, Generic[ConfigT, ResultT]):
     """A step of the pipeline: its command, its help, the class of its configuration, and `run`."""

@@ -24,6 +24,7 @@ JOBS = {
     "feature-table-creation",
     "model-train",
     "model-inference-batch",
+    "outlook",
     "model-monitor",
     "model-rollback",
     "booking-pipeline",
@@ -103,6 +104,7 @@ def test_prod_without_its_file_fails_where_it_should(server: Server, deployed: d
         "feature-table-creation": "UPSTREAM_FAILED",
         "model-train": "UPSTREAM_FAILED",
         "model-inference-batch": "UPSTREAM_FAILED",
+        "outlook": "UPSTREAM_FAILED",
     }
     assert run["tasks"][0]["attempt_number"] == 2
     assert not list((server.root / "workspaces" / "prod" / "lake").rglob("*.parquet"))

@@ -42,7 +42,7 @@ def test_the_projects_own_file_is_sound_and_dbx_finds_it(booking_mlops: Cli) -> 
     assert (ROOT / "conf" / "deployment.yml").resolve() == ROOT / "deployment.yml"
     outcome = booking_mlops("deployment", "check")
     assert outcome.code == 0, outcome.err
-    assert "22 workflows in 3 environments are sound" in outcome.out
+    assert "25 workflows in 3 environments are sound" in outcome.out
 
 
 def drop(mapping: Any, key: str) -> object:
@@ -139,13 +139,14 @@ def with_the_existing_cluster(folder: Path) -> Path:
 
 
 TASKS_OF = {
-    "booking-pipeline": ["setup-data", "feature-table-creation", "model-train", "model-inference-batch"],
+    "booking-pipeline": ["setup-data", "feature-table-creation", "model-train", "model-inference-batch", "outlook"],
     "integration-test": [
         "setup-data",
         "feature-table-creation",
         "model-train",
         "model-retrain",
         "model-inference-batch",
+        "outlook",
         "integration-test",
     ],
 }
@@ -155,10 +156,11 @@ SCHEDULES = {
     "prod-model-train": "0 0 3 ? * SUN",
     "prod-model-monitor": "0 30 3 * * ?",
     "prod-model-inference-batch": "0 0 4 * * ?",
+    "prod-outlook": "0 0 5 * * ?",
 }
 STANDARD_JOBS = [
-    *("setup-data", "feature-table-creation", "model-train", "model-inference-batch", "model-monitor"),
-    *("model-rollback", "booking-pipeline"),
+    *("setup-data", "feature-table-creation", "model-train", "model-inference-batch", "outlook"),
+    *("model-monitor", "model-rollback", "booking-pipeline"),
 ]
 
 

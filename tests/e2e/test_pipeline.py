@@ -114,6 +114,10 @@ def test_everything_runs_twice_without_the_machines_java_and_the_second_run_chan
     lake, first = undisturbed
     for label in ("rows in", "ROC AUC", "promoted: first model to pass the gates", "predictions", "where to look"):
         assert label in first.stdout
+    assert "no booking is open and arrives on" in first.stdout
+    page = re.search(r"pages +(\S+/report\.html)", first.stdout)
+    assert page is not None
+    assert Path(page[1]).is_file()
     counts = {name: rows(lake, name) for name in ("bookings", "bookings_rejected", "features", "labels", "predictions")}
     assert counts["bookings"] + counts["bookings_rejected"] == ROWS
     assert counts["bookings"] == counts["features"] == counts["labels"] == counts["predictions"]

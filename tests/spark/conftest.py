@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from booking_mlops.services.training_data import TrainingData, read_training_dat
 from booking_mlops.tasks.feature_table_creation import FeatureTableCreation
 from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain
+from booking_mlops.tasks.outlook import Outlook
 from booking_mlops.tasks.setup_data import SetupData
 from booking_mlops.tasks.task import Task
 from tests.conftest import ROOT, Environment, noon, write_environment
@@ -111,3 +113,32 @@ def broken(spark: Any, environment: Environment, *statements: str) -> Iterator[N
 
 def _version(spark: Any, table: str) -> int:
     return spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").first()["version"]
+
+
+SEEN, LATER, OVER = date(2018, 9, 1), date(2018, 10, 1), date(2019, 1, 1)
+
+
+@pytest.fixture(scope="session")
+def lived(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFactory, lake: Path) -> Trained:
+    """An environment that has seen two days, SEEN and LATER, with open bookings; now it is OVER and all have ended.
+
+    On each day the bookings that arrive on it or later were open, were scored and had an outlook. A test mends what it
+    breaks. The results are by task and day.
+    """
+    environment = copy_features(spark, trained, tmp_path_factory.mktemp("lived"), lake)
+    results = {}
+    for day in (SEEN, LATER):
+        with broken(spark, environment, opened(day)):
+            for task in (FeatureTableCreation, ModelTrain, ModelInferenceBatch, Outlook):
+                if task is not ModelTrain or day == SEEN:
+                    settings = (*FORTY, "gates.min_holdout_rows=500") if task is ModelTrain else ()
+                    results[f"{task.key()} {day}"] = make_task(
+                        task, spark, environment, *settings, f"env.as_of={day}"
+                    ).run()
+    make_task(FeatureTableCreation, spark, environment, f"env.as_of={OVER}").run()
+    return Trained(environment, results)
+
+
+def opened(day: date) -> str:
+    """The statement after which the bookings that arrive on a day or later are open."""
+    return f"UPDATE {{bookings}} SET booking_status = 'Open' WHERE date_of_reservation >= DATE'{day}'"

@@ -19,6 +19,7 @@ TASKS = [
     "feature-table-creation",
     "model-train",
     "model-inference-batch",
+    "outlook",
     "model-monitor",
     "model-rollback",
     "integration-test",

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from booking_mlops.core.bookings.schema import CANCELED, CSV_HEADER, NOT_CANCELED
+from booking_mlops.core.bookings.schema import CANCELED, CSV_HEADER, NOT_CANCELED, OPEN
 
 CHUNK = 250_000
 
@@ -89,6 +91,11 @@ _REQUEST_SHARES = (0.5452, 0.3135, 0.1203, 0.0186, 0.0022, 0.0002)
 _IMPOSSIBLE_DATE = "2018-2-29"
 _IMPOSSIBLE_SHARE = 0.001
 
+# Bookings as of a day: of so many days, the share of them that the season leaves, and c of `_probabilities`.
+_DAYS = 540
+_USED_SLOTS = 0.74
+_OFFSET = 0.05
+
 
 def _draw(rng: np.random.Generator, shares: tuple[float, ...], rows: int) -> npt.NDArray[np.int64]:
     weights = np.asarray(shares) / np.sum(shares)
@@ -103,11 +110,8 @@ def _sigmoid(x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(1.0 / (1.0 + np.exp(-x)), dtype=np.float64)
 
 
-def _probabilities(frame: pd.DataFrame, month: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return P(cancelled) = sigmoid(k (logit(cell rate) + adjustments + c)) for each row, (n,).
-
-    c is found by bisection so that the mean is the target rate. `month` is 0 to 11.
-    """
+def _scores(frame: pd.DataFrame, month: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return logit(cell rate) + adjustments for each row, (n,). `month` is 0 to 11."""
     lead_cell = np.digitize(frame["lead time"], _LEAD_EDGES)
     request_cell = np.minimum(frame["special requests"].to_numpy(), 3)
     segment = frame["market segment type"].to_numpy()
@@ -127,7 +131,11 @@ def _probabilities(frame: pd.DataFrame, month: npt.NDArray[np.int64]) -> npt.NDA
         + 1.5 * (frame["number of weekend nights"] > 2)
         - 0.2 * (frame["number of adults"] == 1)
     ).to_numpy(dtype=np.float64)
-    score = _logit(np.clip(cell, *_CLIP)) + adjustments
+    return _logit(np.clip(cell, *_CLIP)) + adjustments
+
+
+def _probabilities(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return P(cancelled) = sigmoid(k (score + c)) for each row, (n,); c makes the mean the target rate."""
     low, high = -10.0, 10.0
     for _ in range(60):
         middle = (low + high) / 2.0
@@ -136,6 +144,18 @@ def _probabilities(frame: pd.DataFrame, month: npt.NDArray[np.int64]) -> npt.NDA
         else:
             high = middle
     return _sigmoid(_SHARPNESS * (score + low))
+
+
+def _priced(
+    base: npt.NDArray[Any],
+    month: npt.NDArray[Any],
+    room: npt.NDArray[Any],
+    noise: npt.NDArray[Any],
+    free: npt.NDArray[Any],
+) -> npt.NDArray[np.float64]:
+    price = base * np.asarray(_PRICE_BY_MONTH)[month] + np.asarray(_PRICE_BY_ROOM)[room] + noise
+    # Adding zero turns -0.0 into 0.0.
+    return np.where(free, 0.0, np.clip(np.round(price, 2), 0.0, 540.0) + 0.0)
 
 
 def _spelled(dates: npt.NDArray[Any], iso: npt.NDArray[np.bool_]) -> list[str]:
@@ -168,9 +188,7 @@ def synthetic_bookings(rows: int, seed: int, first_id: int = 1) -> pd.DataFrame:
         price[own] = _PRICE_BY_SEGMENT[name]
     lead = np.clip(np.round(lead * np.asarray(_LEAD_MONTH)[month]), 0, _MAX_LEAD).astype(np.int64)
     free = (segment == "Complementary") & (rng.random(rows) < 0.85)
-    price = price * np.asarray(_PRICE_BY_MONTH)[month] + np.asarray(_PRICE_BY_ROOM)[room] + noise
-    # Adding zero turns -0.0 into 0.0.
-    price = np.where(free, 0.0, np.clip(np.round(price, 2), 0.0, 540.0) + 0.0)
+    price = _priced(price, month, room, noise, free)
 
     repeat_share = np.select([segment == "Corporate", segment == "Complementary"], [0.30, 0.30], 0.005)
     repeated = (rng.random(rows) < repeat_share).astype(np.int64)
@@ -193,13 +211,101 @@ def synthetic_bookings(rows: int, seed: int, first_id: int = 1) -> pd.DataFrame:
             "special requests": _draw(rng, _REQUEST_SHARES, rows),
         }
     )
-    canceled = rng.random(rows) < _probabilities(frame, month)
+    canceled = rng.random(rows) < _probabilities(_scores(frame, month))
     spelled = np.asarray(_spelled(arrival, rng.random(rows) < 0.05), dtype=object)
     spelled[rng.random(rows) < _IMPOSSIBLE_SHARE] = _IMPOSSIBLE_DATE
     frame["date of reservation"] = spelled
     frame["booking status"] = np.where(canceled, CANCELED, NOT_CANCELED)
     in_order: pd.DataFrame = frame[list(CSV_HEADER)]
     return in_order
+
+
+class _Slots:
+    """Random numbers of consecutive bookings: of each booking the same ones, whichever is the first."""
+
+    def __init__(self, seed: int, first: int, count: int) -> None:
+        self._seed, self._first, self.count = seed, first, count
+        self._columns = itertools.count()
+
+    def uniform(self) -> npt.NDArray[np.float64]:
+        """Return the next column of numbers between 0 and 1."""
+        numbers = np.random.PCG64([self._seed, next(self._columns)]).advance(self._first)
+        return np.random.Generator(numbers).random(self.count)
+
+    def draw(self, shares: tuple[float, ...]) -> npt.NDArray[np.int64]:
+        """Return places in `shares`, each as often as its share."""
+        below = np.cumsum(shares)[:-1] / np.sum(shares)
+        return np.searchsorted(below, self.uniform(), side="right").astype(np.int64)
+
+
+def bookings_as_of(as_of: date, rows: int, seed: int) -> pd.DataFrame:
+    """Return synthetic bookings as they stand on a day, about `rows`: those made in the 540 days up to it.
+
+    A booking depends on its number and the seed alone. On a later day it is the same, until the 540 days have passed;
+    its status is open until the guest cancels, or has arrived.
+    """
+    a_day = max(round(rows / (_DAYS * _USED_SLOTS)), 1)
+    first = (as_of.toordinal() - _DAYS + 1) * a_day
+    slots = _Slots(seed, first, _DAYS * a_day)
+    numbers = np.arange(first, first + slots.count)
+    booked = np.datetime64("0001-01-01") + (numbers // a_day - 1)
+    frame = _stays(slots, booked)
+    lead = frame["lead time"].to_numpy()
+    arrival = booked + lead
+    month = _month(arrival)
+    cancels = slots.uniform() < _sigmoid(_SHARPNESS * (_scores(frame, month) + _OFFSET))
+    cancelled_on = booked + np.floor(slots.uniform() * (lead + 1)).astype(np.int64)
+    today = np.datetime64(as_of)
+    known = np.where(cancels, cancelled_on <= today, arrival < today)
+    frame["booking status"] = np.where(known, np.where(cancels, CANCELED, NOT_CANCELED), OPEN)
+    frame["date of reservation"] = _spelled(arrival, np.ones(slots.count, dtype=bool))
+    frame["Booking_ID"] = [f"SYN{number:09d}" for number in numbers]
+    # Fewer guests come in some months: their bookings are not made.
+    season = np.asarray(_ARRIVAL_SHARES[-12:])
+    made: pd.DataFrame = frame.loc[slots.uniform() < (season / season.max())[month], list(CSV_HEADER)]
+    return made.reset_index(drop=True)
+
+
+def _stays(slots: _Slots, booked: npt.NDArray[Any]) -> pd.DataFrame:
+    """Return what is booked on each of the days, without dates and status."""
+    from scipy.special import ndtri
+
+    segment = np.asarray(_SEGMENTS, dtype=object)[slots.draw(_SEGMENT_SHARES)]
+    position, base, lead = slots.uniform(), np.zeros(slots.count), np.zeros(slots.count)
+    for name in _SEGMENTS:
+        own = segment == name
+        lead[own] = np.interp(position[own], _LEAD_PROBS, _LEAD_QUANTILES[name])
+        base[own] = _PRICE_BY_SEGMENT[name]
+    stretched = lead * np.asarray(_LEAD_MONTH)[_month(booked + lead.astype(np.int64))]
+    lead = np.clip(np.round(stretched), 0, _MAX_LEAD).astype(np.int64)
+    room, free = slots.draw(_ROOM_SHARES), (segment == "Complementary") & (slots.uniform() < 0.85)
+    noise = _PRICE_SPREAD * np.asarray(ndtri(np.clip(slots.uniform(), 1e-12, 1 - 1e-12)))
+    often = np.isin(segment, ("Corporate", "Complementary"))
+    repeated = (slots.uniform() < np.where(often, 0.30, 0.005)).astype(np.int64)
+    return pd.DataFrame(
+        {
+            "number of adults": slots.draw(_ADULT_SHARES),
+            "number of children": slots.draw(_CHILD_SHARES),
+            "number of weekend nights": slots.draw(_WEEKEND_SHARES),
+            "number of week nights": slots.draw(_WEEK_SHARES),
+            "type of meal": np.asarray(_MEALS, dtype=object)[slots.draw(_MEAL_SHARES)],
+            "car parking space": (slots.uniform() < 0.031).astype(np.int64),
+            "room type": np.char.add("Room_Type ", (room + 1).astype(str)).astype(object),
+            "lead time": lead,
+            "market segment type": segment,
+            "repeated": repeated,
+            # Geometric numbers, of mean .9 and 5.5, by their inverse distribution.
+            "P-C": repeated * np.floor(np.log1p(-slots.uniform()) / np.log(0.47)).astype(np.int64),
+            "P-not-C": repeated * (1 + np.floor(np.log1p(-slots.uniform()) / np.log(0.82)).astype(np.int64)),
+            "average price": _priced(base, _month(booked + lead), room, noise, free),
+            "special requests": slots.draw(_REQUEST_SHARES),
+        }
+    )
+
+
+def _month(days: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the month of each day, 0 to 11."""
+    return np.asarray(days.astype("datetime64[M]").astype(np.int64) % 12)
 
 
 def synthetic_chunks(rows: int, seed: int, chunk: int = CHUNK) -> Iterator[pd.DataFrame]:

@@ -80,8 +80,9 @@ PREDICTIONS = Table(
         Column("model_run_id", "STRING", "MLflow run that trained it"),
         Column("features_version", "BIGINT", "Delta version of the feature table that was read"),
         Column("scored_at", "TIMESTAMP", "When the row was scored"),
-        Column("scored_on", "DATE", "Day of scored_at, UTC; scoring a day again replaces that day"),
+        Column("scored_on", "DATE", "Day the scores are of, as_of; scoring a day again replaces that day"),
         Column("as_of", "DATE", "Day the data stood for"),
+        Column("was_open", "BOOLEAN", "Whether the booking was open and yet to arrive when it was scored"),
     ),
     key=("booking_id", "scored_on"),
     partition_by=("scored_on",),
@@ -133,6 +134,32 @@ MONITORING = Table(
     key=("checked_on", "check_name", "subject"),
 )
 
+OUTLOOK = Table(
+    "outlook",
+    "What is to be expected of the open bookings: one row for each day as_of and date of arrival ahead",
+    (
+        Column("as_of", "DATE", "Day the outlook is of; making that day's again replaces it"),
+        Column("arrival_date", "DATE", "Date of arrival ahead"),
+        Column("open_bookings", "BIGINT", "Open bookings that arrive on that date"),
+        Column("expected_cancellations", "DOUBLE", "How many of them to expect cancelled, corrected by the backtest"),
+        Column("lower_cancellations", "BIGINT", "Lower bound of the cancellations, of the interval in coverage"),
+        Column("upper_cancellations", "BIGINT", "Upper bound of the cancellations"),
+        Column("coverage", "DOUBLE", "Least probability that the cancellations are within the bounds"),
+        Column("uncorrected_cancellations", "DOUBLE", "Sum of the model's own probabilities"),
+        Column("nights", "BIGINT", "Nights of the open bookings"),
+        Column("nights_at_stake", "DOUBLE", "Nights expected to be cancelled"),
+        Column("value", "DOUBLE", "Price of all those nights"),
+        Column("value_at_stake", "DOUBLE", "Value expected to be cancelled"),
+        Column("rooms_booked", "BIGINT", "Rooms booked for that night, where a capacity is configured", nullable=True),
+        Column("overbook_by", "BIGINT", "Rooms to sell beyond the capacity, where it is configured", nullable=True),
+        Column("model_name", "STRING", "Registered model that scored the bookings"),
+        Column("model_version", "BIGINT", "Its version"),
+        Column("run_id", "STRING", "MLflow run that has the page outlook.html"),
+        Column("made_at", "TIMESTAMP", "When"),
+    ),
+    key=("as_of", "arrival_date"),
+)
+
 TABLES: tuple[Table, ...] = (
     BOOKINGS,
     REJECTED,
@@ -142,4 +169,5 @@ TABLES: tuple[Table, ...] = (
     PREDICTIONS,
     PROMOTIONS,
     MONITORING,
+    OUTLOOK,
 )

@@ -12,6 +12,7 @@ import pandas as pd
 
 from booking_mlops.core.bookings.quality import Ranges
 from booking_mlops.core.drift.findings import Finding, Levels
+from booking_mlops.core.model.metrics import expected_calibration_error
 
 # A numeric feature with no more distinct values than this is compared value by value.
 _FEW_VALUES = 12
@@ -145,9 +146,10 @@ def live_finding(
         return Finding("live metrics", subject, "ROC AUC", float("nan"), "too few", levels, len(labels))
     auc = float(roc_auc_score(labels, probabilities))
     error = auc_standard_error(auc, positives, negatives)
+    ece = expected_calibration_error(np.asarray(labels, float), np.asarray(probabilities, float))
     detail = (
         f"± {1.96 * error:.3f}; expected {expected:.3f}; "
-        f"{np.mean(probabilities):.1%} predicted, {np.mean(labels):.1%} cancelled"
+        f"{np.sum(probabilities):,.0f} cancellations predicted, {positives:,} came; ECE {ece:.3f}"
     )
     level = levels.of(expected - (auc + 1.645 * error))
     return Finding("live metrics", subject, "ROC AUC", auc, level, levels, len(labels), detail=detail)

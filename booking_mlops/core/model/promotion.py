@@ -20,6 +20,7 @@ class Gates:
     """
 
     min_roc_auc: float = 0.80
+    min_as_of_roc_auc: float = 0.65
     min_holdout_rows: int = 2_000
     max_calibration_error: float = 0.06
     min_margin_over_dummy: float = 0.20
@@ -58,9 +59,13 @@ class GateResult:
 
 @dataclass(frozen=True)
 class GateInputs:
-    """Everything the gates check; None where there is no earlier version or champion to compare with."""
+    """Everything the gates check; None where there is no earlier version or champion to compare with.
+
+    `as_of_roc_auc` is the backtest's; NaN when there were too few bookings for one.
+    """
 
     metrics: Metrics
+    as_of_roc_auc: float
     dummy_roc_auc: float
     training_rows: int
     last_training_rows: int | None
@@ -133,8 +138,15 @@ def _schema_gate(inputs: GateInputs, *, allowed: bool) -> GateResult:
     return GateResult("schema_equal", allowed or not differing, f"{len(differing)} differ", limit, reason)
 
 
+def _as_of_gate(inputs: GateInputs, limit: float) -> GateResult:
+    value = inputs.as_of_roc_auc
+    if math.isnan(value):
+        return GateResult("min_as_of_roc_auc", True, "no backtest", "", "too few past bookings to replay a day")
+    return _at_least("min_as_of_roc_auc", value, limit, f"ROC AUC {value:.4f} on bookings open on a past day")
+
+
 def check_gates(inputs: GateInputs, gates: Gates) -> tuple[GateResult, ...]:
-    """Return the result of every gate, passed or not; NaN never passes."""
+    """Return the result of every gate, passed or not; NaN never passes, but for a backtest that can't be made."""
     metrics = inputs.metrics
     margin = metrics.roc_auc - inputs.dummy_roc_auc
     if inputs.last_training_rows:
@@ -149,6 +161,7 @@ def check_gates(inputs: GateInputs, gates: Gates) -> tuple[GateResult, ...]:
         rows = GateResult("rows_against_last", True, "no version", "", "no earlier version to compare with")
     return (
         _at_least("min_roc_auc", metrics.roc_auc, gates.min_roc_auc, f"ROC AUC {metrics.roc_auc:.4f}"),
+        _as_of_gate(inputs, gates.min_as_of_roc_auc),
         _at_least("min_holdout_rows", metrics.rows, gates.min_holdout_rows, f"{metrics.rows} distinct holdout rows"),
         _worst_at_most("max_calibration_error", {"the holdout": metrics.ece}, gates.max_calibration_error, "ECE"),
         _at_least("beats_dummy", margin, gates.min_margin_over_dummy, f"ROC AUC {margin:.4f} above the dummy"),

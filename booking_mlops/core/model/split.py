@@ -40,10 +40,3 @@ def one_row_per_key(frame: pd.DataFrame, key: str, order: str) -> pd.DataFrame:
     ordered: pd.DataFrame = frame.sort_values([key, order], kind="stable")
     first: pd.DataFrame = ordered.drop_duplicates(key).reset_index(drop=True)
     return first
-
-
-def later_mask(dates: pd.Series, fraction: float) -> BoolArray:
-    """Return True for the latest `fraction` of the rows by date, (n,): a time-ordered test set."""
-    ordered = pd.to_datetime(dates)
-    cutoff = ordered.quantile(1.0 - fraction, interpolation="nearest")
-    return np.asarray(ordered > cutoff, dtype=np.bool_)

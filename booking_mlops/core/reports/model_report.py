@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
+from booking_mlops.core.model.backtest import Backtest
 from booking_mlops.core.model.metrics import Interval, Metrics
 from booking_mlops.core.model.promotion import Decision
 from booking_mlops.core.model.slices import Slice, weakest_slice
@@ -58,7 +59,7 @@ class ReportData:
     metrics: Metrics
     intervals: Mapping[str, Interval]
     champion: Metrics | None
-    time_ordered: Metrics
+    backtest: Backtest
     at_threshold: ThresholdEffect
     slices: Sequence[Slice]
     plots: Mapping[str, bytes]
@@ -74,7 +75,7 @@ def render(data: ReportData) -> str:
             "challenger": getattr(data.metrics, key),
             "interval": data.intervals.get(key),
             "champion": getattr(data.champion, key) if data.champion else None,
-            "later": getattr(data.time_ordered, key),
+            "as_of": getattr(data.backtest.metrics, key) if data.backtest.metrics else None,
         }
         for key, name in METRIC_NAMES.items()
     ]

@@ -29,7 +29,8 @@ def _figure(title: str, x: str, y: str, width: float = 5.2, height: float = 4.2)
     return figure, axes
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """Return a figure as PNG."""
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=110)
     return target.getvalue()
@@ -45,7 +46,7 @@ def roc(labels: npt.NDArray[Any], scores: Scores) -> bytes:
         false_positive, true_positive, _ = roc_curve(labels, values)
         axes.plot(false_positive, true_positive, color=_COLORS.get(name), label=name)
     axes.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def precision_recall(labels: npt.NDArray[Any], scores: Scores) -> bytes:
@@ -59,7 +60,7 @@ def precision_recall(labels: npt.NDArray[Any], scores: Scores) -> bytes:
         axes.plot(recall, precision, color=_COLORS.get(name), label=name)
     axes.set_ylim(0, 1.02)
     axes.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def calibration(labels: npt.NDArray[Any], scores: Scores, bins: int = 10) -> bytes:
@@ -75,7 +76,7 @@ def calibration(labels: npt.NDArray[Any], scores: Scores, bins: int = 10) -> byt
         observed = np.bincount(index, y, bins)[used] / count[used]
         axes.plot(predicted, observed, marker="o", markersize=4, color=_COLORS.get(name), label=name)
     axes.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def score_distribution(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], threshold: float) -> bytes:
@@ -86,7 +87,7 @@ def score_distribution(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]
     axes.hist(probabilities[y == 1], bins, color=_COLORS["champion"], alpha=0.75, label="cancelled")
     axes.axvline(threshold, color="#1b2a33", linestyle="--", linewidth=1, label="threshold")
     axes.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def importance(
@@ -96,7 +97,7 @@ def importance(
     ordered = sorted(values.items(), key=lambda item: item[1])
     figure, axes = _figure(title, unit, "", height=max(4.2, 0.28 * len(ordered) + 1.2))
     axes.barh([name.replace("_", " ") for name, _ in ordered], [value for _, value in ordered], color="#0b6e99")
-    return _png(figure)
+    return png(figure)
 
 
 def drift_levels(values: Mapping[str, float], warn: float, alarm: float) -> bytes:
@@ -108,7 +109,7 @@ def drift_levels(values: Mapping[str, float], warn: float, alarm: float) -> byte
     axes.axvline(warn, color="#e0a93b", linestyle="--", linewidth=1, label="warn")
     axes.axvline(alarm, color="#c8553d", linestyle="--", linewidth=1, label="alarm")
     axes.legend(frameon=False, loc="lower right")
-    return _png(figure)
+    return png(figure)
 
 
 def two_distributions(name: str, reference: pd.Series, current: pd.Series) -> bytes:
@@ -129,7 +130,7 @@ def two_distributions(name: str, reference: pd.Series, current: pd.Series) -> by
             axes.bar(np.arange(len(known)) + offset, shares.to_numpy(), 0.4, color=color, label=label)
         axes.set_xticks(np.arange(len(known)), [str(value) for value in known], rotation=20)
     axes.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def weekly(weeks: pd.DataFrame) -> bytes:
@@ -148,4 +149,4 @@ def weekly(weeks: pd.DataFrame) -> bytes:
     lower.tick_params(axis="x", rotation=30)
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+    return png(figure)

@@ -60,12 +60,12 @@ class TestFirstModel:
         run = client.get_run(result.run_id)
         assert run.info.status == "FINISHED"
         assert run.data.metrics["holdout_roc_auc"] == pytest.approx(result.metrics.roc_auc)
-        assert run.data.metrics["time_ordered_roc_auc"] > 0.6
+        assert run.data.metrics["as_of_roc_auc"] == pytest.approx(result.backtest.roc_auc) > 0.6
         assert run.data.params["model.max_depth"] == "14"
         assert run.data.tags["features_version"] == str(result.features_version)
         assert len(run.data.tags["git_commit"]) == 40
         files = {item.path for item in client.list_artifacts(result.run_id)}
-        assert {"config.json", "decision.json", "plots"} <= files
+        assert {"config.json", "decision.json", "backtest.json", "plots"} <= files
         plots = {item.path for item in client.list_artifacts(result.run_id, "plots")}
         assert len(plots) >= 4
         version = registry.version(1)

@@ -240,7 +240,7 @@ class TestScope:
     def half_open(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFactory, lake: Path) -> Any:
         """An environment with a champion, in which 30 bookings are open and 20 of these arrive from LATER on.
 
-        Its predictions are of an earlier release, without the day the data stood for.
+        Its predictions are of an earlier release, without the day the data stood for and who was open.
         """
         environment = copy_features(spark, trained, tmp_path_factory.mktemp("half_open"), lake)
         make_task(ModelTrain, spark, environment, *QUICK).run()
@@ -251,14 +251,14 @@ class TestScope:
         spark.sql(f"UPDATE {table} SET booking_status = 'Open' WHERE booking_id IN {tuple(opened)}")
         task = make_task(FeatureTableCreation, spark, environment, f"env.as_of={LATER}")
         task.run()
-        earlier = [column for column in PREDICTIONS.columns if column.name != "as_of"]
+        earlier = [column for column in PREDICTIONS.columns if column.name not in ("as_of", "was_open")]
         task.session.tables.ensure(dataclasses.replace(PREDICTIONS, columns=tuple(earlier)))
         return environment, set(opened[:20])
 
     def scored(self, spark: Any, environment: Environment, day: int, *settings: str) -> tuple[Any, list[str]]:
         task = make_task(ModelInferenceBatch, spark, environment, "drift.policy=skip", *settings, day=day)
         result = task.run()
-        rows = spark.table(environment.table("predictions")).where(f"scored_on = DATE'2026-03-{day}'").collect()
+        rows = spark.table(environment.table("predictions")).where(f"scored_on = DATE'{result.scored_on}'").collect()
         return result, [row["booking_id"] for row in rows]
 
     def test_the_open_bookings_that_are_yet_to_arrive_are_scored_once(self, spark: Any, half_open: Any) -> None:
@@ -266,8 +266,8 @@ class TestScope:
         result, ids = self.scored(spark, environment, 23, f"env.as_of={LATER}")
         assert sorted(ids) == sorted(ahead)
         assert (result.rows, result.written) == (20, True)
-        days = spark.table(environment.table("predictions")).select("as_of").distinct().collect()
-        assert [row["as_of"] for row in days] == [LATER]
+        days = spark.table(environment.table("predictions")).select("as_of", "was_open").distinct().collect()
+        assert [(row["as_of"], row["was_open"]) for row in days] == [(LATER, True)]
         assert "open and arrive on 2018-10-01 or later" in str(result.summary())
         assert not self.scored(spark, environment, 23, f"env.as_of={LATER}", "scope=open")[0].written
         checked = make_task(IntegrationTest, spark, environment, f"env.as_of={LATER}").run()
@@ -284,10 +284,12 @@ class TestScope:
         spark.sql(f"UPDATE {table} SET booking_status = 'Open' WHERE booking_id = '{ids[0]}'")
 
     def test_all_are_scored_when_asked_for_or_none_is_open(self, spark: Any, half_open: Any) -> None:
-        environment, _ = half_open
+        environment, ahead = half_open
         whole = spark.table(environment.table("features")).count()
         asked, ids = self.scored(spark, environment, 24, f"env.as_of={LATER}", "scope=all")
         assert (asked.rows, len(ids)) == (whole, whole)
+        were_open = spark.table(environment.table("predictions")).where(f"scored_on = DATE'{LATER}' AND was_open")
+        assert {row["booking_id"] for row in were_open.collect()} == ahead
         assert "as scope: all asks for" in str(asked.summary())
         later, _ = self.scored(spark, environment, 25)
         assert later.rows == whole

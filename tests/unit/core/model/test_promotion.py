@@ -13,6 +13,7 @@ from booking_mlops.core.model.promotion import Comparison, ComparisonRule, GateI
 GOOD = Metrics(roc_auc=0.9, pr_auc=0.8, log_loss=0.3, brier=0.1, ece=0.01, base_rate=0.3, rows=5000)
 INPUTS = GateInputs(
     metrics=GOOD,
+    as_of_roc_auc=0.85,
     dummy_roc_auc=0.5,
     training_rows=20_000,
     last_training_rows=None,
@@ -40,6 +41,7 @@ def test_the_first_model_that_passes_the_gates_becomes_champion() -> None:
     [
         ({"metrics": replace(GOOD, roc_auc=0.51)}, "min_roc_auc", "0.51"),
         ({"metrics": replace(GOOD, roc_auc=float("nan"))}, "min_roc_auc", "nan"),
+        ({"as_of_roc_auc": 0.6}, "min_as_of_roc_auc", "0.6000 on bookings open on a past day, below 0.65"),
         ({"metrics": replace(GOOD, rows=100)}, "min_holdout_rows", "100 distinct holdout rows, below 2000"),
         ({"metrics": replace(GOOD, ece=0.2)}, "max_calibration_error", "0.2, above 0.06"),
         ({"metrics": replace(GOOD, ece=float("nan"))}, "max_calibration_error", "nan"),
@@ -84,7 +86,7 @@ def test_a_changed_schema_and_a_constant_feature_can_be_allowed() -> None:
 
 
 def test_nothing_to_check_passes() -> None:
-    results = check_gates(replace(INPUTS, importance={}, out_of_range={}), Gates())
+    results = check_gates(replace(INPUTS, importance={}, out_of_range={}, as_of_roc_auc=float("nan")), Gates())
     assert all(gate.passed for gate in results)
 
 

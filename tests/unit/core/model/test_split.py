@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_mlops.core.model.split import holdout_mask, later_mask, one_row_per_key
+from booking_mlops.core.model.split import holdout_mask, one_row_per_key
 
 KEYS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50).map(lambda keys: np.array(keys, np.int64))
 FROZEN_MEMBERS = [3, 10, 18, 21, 33]
@@ -48,8 +48,3 @@ def test_a_fraction_that_leaves_nothing_is_refused() -> None:
 def test_twins_count_once_and_the_first_by_order_stands_for_them() -> None:
     frame = pd.DataFrame({"key": [2, 1, 1], "id": ["c", "b", "a"]})
     assert one_row_per_key(frame, "key", "id")["id"].tolist() == ["a", "c"]
-
-
-def test_later_rows_are_the_latest_by_date() -> None:
-    dates = pd.Series(pd.date_range("2020-01-01", periods=10)[::-1])
-    assert later_mask(dates, 0.2).tolist() == [True, True] + [False] * 8
