@@ -113,4 +113,6 @@ def earlier_outlooks(tables: Tables, as_of: date, days: int) -> pd.DataFrame:
         .agg({"*": "count", LABEL: "sum"})
         .toDF("as_of", "arrival_date", "outcomes", "cancelled")
     )
-    return to_pandas(outlooks.join(came, ["as_of", "arrival_date"])).sort_values(["as_of", "arrival_date"])
+    found = to_pandas(outlooks.join(came, ["as_of", "arrival_date"]))
+    ordered: pd.DataFrame = found.sort_values(["as_of", "arrival_date"])
+    return ordered

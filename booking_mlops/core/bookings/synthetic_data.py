@@ -131,7 +131,8 @@ def _scores(frame: pd.DataFrame, month: npt.NDArray[np.int64]) -> npt.NDArray[np
         + 1.5 * (frame["number of weekend nights"] > 2)
         - 0.2 * (frame["number of adults"] == 1)
     ).to_numpy(dtype=np.float64)
-    return _logit(np.clip(cell, *_CLIP)) + adjustments
+    scores: npt.NDArray[np.float64] = _logit(np.clip(cell, *_CLIP)) + adjustments
+    return scores
 
 
 def _probabilities(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -263,7 +264,8 @@ def bookings_as_of(as_of: date, rows: int, seed: int) -> pd.DataFrame:
     # Fewer guests come in some months: their bookings are not made.
     season = np.asarray(_ARRIVAL_SHARES[-12:])
     made: pd.DataFrame = frame.loc[slots.uniform() < (season / season.max())[month], list(CSV_HEADER)]
-    return made.reset_index(drop=True)
+    made = made.reset_index(drop=True)
+    return made
 
 
 def _stays(slots: _Slots, booked: npt.NDArray[Any]) -> pd.DataFrame:

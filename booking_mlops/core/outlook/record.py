@@ -34,7 +34,7 @@ def judged(earlier: pd.DataFrame) -> pd.DataFrame:
     lower_cancellations, upper_cancellations, and of the same bookings how many have an outcome (`outcomes`) and were
     `cancelled`. A date is judged only when every one of its bookings has an outcome.
     """
-    rows = earlier[earlier["outcomes"] == earlier["open_bookings"]].copy()
+    rows: pd.DataFrame = earlier[earlier["outcomes"] == earlier["open_bookings"]].copy()
     rows["days_before"] = (pd.to_datetime(rows["arrival_date"]) - pd.to_datetime(rows["as_of"])).dt.days
     rows["inside"] = rows["cancelled"].between(rows["lower_cancellations"], rows["upper_cancellations"])
     return rows
