@@ -237,12 +237,12 @@ def test_a_new_environment_is_one_word_and_a_new_task_one_row(tmp_path: Path) ->
     assert not any("schedule" in job or "run_as" in job for job in renamed.values())
     assert {name: value for name, value in more["environments"].items() if name != "qa"} == FILE["environments"]
     row = '("model-rollback", "", 0),'
-    more = read_deployment(changed_file(tmp_path, row, f'{row}\n  ("outlook", "0 0 5 * * ?", 2),'))
+    more = read_deployment(changed_file(tmp_path, row, f'{row}\n  ("night-audit", "0 0 5 * * ?", 2),'))
     for environment in FILE["environments"]:
-        assert set(jobs_of(more, environment)) - set(jobs_of(FILE, environment)) == {f"{environment}-outlook"}
-    (task,) = jobs_of(more, "prod")["prod-outlook"]["tasks"]
-    assert task["python_wheel_task"]["entry_point"] == "outlook"
-    assert "file:fuse://conf/tasks/outlook.yml" in task["python_wheel_task"]["parameters"]
+        assert set(jobs_of(more, environment)) - set(jobs_of(FILE, environment)) == {f"{environment}-night-audit"}
+    (task,) = jobs_of(more, "prod")["prod-night-audit"]["tasks"]
+    assert task["python_wheel_task"]["entry_point"] == "night-audit"
+    assert "file:fuse://conf/tasks/night_audit.yml" in task["python_wheel_task"]["parameters"]
 
 
 @pytest.mark.parametrize(
