@@ -15,6 +15,7 @@ from local_workspace.routes import (
     files,
     jobs,
     mlflow,
+    model_registry,
     oauth,
     pages,
     permissions,
@@ -38,6 +39,9 @@ def create_app(workspaces: Workspaces, mlflow_app: WsgiApp) -> WsgiApp:
         for api in (jobs, runs):
             name = f"{api.blueprint.name}-{version.replace('.', '-')}"
             flask.register_blueprint(api.blueprint, url_prefix=f"/api/{version}/jobs", name=name)
-    for routes in (dbfs, files, workspace_files, clusters, scim, permissions, unity_catalog, mlflow, contexts, oauth):
+    for routes in (
+        *(dbfs, files, workspace_files, clusters, scim, permissions, contexts, oauth),
+        *(unity_catalog, mlflow, model_registry),
+    ):
         flask.register_blueprint(routes.blueprint)
     return Dispatcher(workspaces, mlflow_app, flask.wsgi_app)

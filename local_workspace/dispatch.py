@@ -27,7 +27,7 @@ _PATHS_WITHOUT_TOKEN = (
 # The address of a workspace's MLflow on this machine, whatever the host name is.
 _MLFLOW_OF_A_WORKSPACE = re.compile(r"/([^/]+)/mlflow(/.*|$)")
 # Databricks' additions to MLflow's API, which MLflow's own server does not have.
-_DATABRICKS_ROUTES = "/api/2.0/mlflow/databricks/"
+_DATABRICKS_ROUTES = ("/api/2.0/mlflow/databricks/", "/api/2.0/mlflow/unity-catalog/")
 
 
 class Dispatcher:

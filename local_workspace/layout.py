@@ -34,6 +34,10 @@ class Layout:
             files.local(folder).mkdir(parents=True, exist_ok=True)
         return files
 
+    def models(self, workspace: str) -> Dbfs:
+        """Return the files of a workspace's model versions, by paths such as `/prod/booking/cancellation/1/MLmodel`."""
+        return Dbfs(self.home(workspace) / "models")
+
     def log(self, run_id: int) -> Path:
         """Return the file that a task run's output goes to."""
         return self.root / "logs" / f"{run_id}.log"

@@ -262,7 +262,11 @@ class Registry:
         with explained(f"versions of {self.model_name}"):
             while True:
                 page = client.search_model_versions(f"name = '{self.model_name}'", page_token=token)
-                found.extend(_version(item) for item in page)
+                # Unity Catalog lists versions without their tags.
+                found.extend(
+                    _version(item if self.has_stages else client.get_model_version(self.model_name, item.version))
+                    for item in page
+                )
                 token = page.token
                 if not token:
                     return sorted(found, key=lambda version: version.number)

@@ -114,6 +114,8 @@ class CatalogObjects:
             self.delete(inner_kind, inner, force=force)
         if kind == "model":
             model_registry(self.workspace).delete_registered_model(name)
+            files = self.workspaces.layout.models(self.workspace).local("/" + name.replace(".", "/"))
+            shutil.rmtree(files, ignore_errors=True)
         elif kind == "table":
             shutil.rmtree(self._lake_folder(name))
         elif kind == "volume":

@@ -1,14 +1,29 @@
-"""Answer the Files API: files and directories of Unity Catalog volumes, by paths such as `/Volumes/c/s/v/x.csv`."""
+"""Answer the Files API: files and directories of Unity Catalog, by paths such as `/Volumes/c/s/v/x.csv`.
+
+Below `/Models/c/s/m/1` are the files of a version of a registered model.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
+from local_workspace.addresses import workspace_url
+from local_workspace.dbfs import write
 from local_workspace.errors import ApiError, invalid
+from local_workspace.routes import model_files
 from local_workspace.routes.catalog_objects import this_catalog
-from local_workspace.routes.common import all_workspaces, is_true, page_by_token, page_size, this_workspace
+from local_workspace.routes.common import (
+    all_workspaces,
+    is_true,
+    page_by_token,
+    page_size,
+    parameters,
+    text,
+    this_workspace,
+)
 from local_workspace.store import Document
 
 blueprint = Blueprint("files", __name__, url_prefix="/api/2.0/fs")
@@ -17,12 +32,14 @@ _LARGEST_PAGE = 1000
 _DEPTH_OF_A_VOLUME = 4  # Volumes, catalog, schema, volume
 
 
-def _local(path: str) -> Path:
-    """Return the local file or directory of a path in a volume.
+def _local(path: str, *, to_write: bool = False) -> Path:
+    """Return the local file or directory of a path in a volume, or of a model's version.
 
-    Raises: ApiError 400 for a path that is not in a volume; ApiError 404 when there is no such volume.
+    Raises: ApiError 400 for a path of another kind; ApiError 404 when there is no such volume or version.
     """
     parts = [part for part in path.split("/") if part]
+    if parts[:1] == ["Models"]:
+        return model_files.local(path, to_write=to_write)
     if parts[:1] != ["Volumes"] or len(parts) < _DEPTH_OF_A_VOLUME or ".." in parts:
         raise invalid(f"Invalid path: /{path} must be /Volumes/CATALOG/SCHEMA/VOLUME/…")
     this_catalog().get("volume", ".".join(parts[1:_DEPTH_OF_A_VOLUME]))
@@ -46,12 +63,12 @@ def _directory(path: str) -> Path:
 @blueprint.put("/files/<path:path>")
 def upload(path: str) -> tuple[str, int]:
     """Write a file; one that exists only when `overwrite` is true."""
-    target = _local(path)
+    target = _local(path, to_write=True)
     if target.is_dir():
         raise ApiError(409, "ALREADY_EXISTS", f"A directory exists at /{path}.")
     if target.exists() and not is_true(request.args, "overwrite"):
         raise ApiError(409, "ALREADY_EXISTS", f"The file being created already exists: /{path}")
-    all_workspaces().layout.dbfs(this_workspace()).write(f"/{path}", request.get_data())
+    write(target, request.get_data())
     return "", 204
 
 
@@ -64,6 +81,7 @@ def download(path: str) -> Response:
 @blueprint.delete("/files/<path:path>")
 def delete(path: str) -> tuple[str, int]:
     """Remove a file."""
+    _local(path, to_write=True)
     _file(path).unlink()
     return "", 204
 
@@ -71,7 +89,7 @@ def delete(path: str) -> tuple[str, int]:
 @blueprint.put("/directories/<path:path>")
 def make_directory(path: str) -> tuple[str, int]:
     """Make a directory and those above it; one that exists stays."""
-    target = _local(path)
+    target = _local(path, to_write=True)
     if target.is_file():
         raise ApiError(409, "ALREADY_EXISTS", f"A file exists at /{path}.")
     target.mkdir(parents=True, exist_ok=True)
@@ -99,8 +117,31 @@ def _described(parent: str, entry: Path) -> Document:
 @blueprint.delete("/directories/<path:path>")
 def delete_directory(path: str) -> tuple[str, int]:
     """Remove a directory that is empty."""
+    _local(path, to_write=True)
     target = _directory(path)
     if any(target.iterdir()):
         raise ApiError(400, "BAD_REQUEST", f"The directory is not empty: /{path}")
     target.rmdir()
     return "", 204
+
+
+@blueprint.post("/create-upload-url")
+def upload_address() -> Response:
+    """Return an address to which a file of a model's version can be written, and the headers to send with it."""
+    return _address(to_write=True)
+
+
+@blueprint.post("/create-download-url")
+def download_address() -> Response:
+    """Return an address from which a file of a model's version can be read, and the headers to send with it."""
+    return _address()
+
+
+def _address(*, to_write: bool = False) -> Response:
+    path = text(parameters(), "path").lstrip("/")
+    if not path.startswith("Models/"):
+        raise ApiError(404, "ENDPOINT_NOT_FOUND", "local_workspace has presigned addresses for models only.")
+    model_files.local(path, to_write=to_write)
+    url = f"{workspace_url(this_workspace())}{blueprint.url_prefix}/files/{quote(path)}?overwrite=true"
+    headers = [{"name": "Authorization", "value": request.headers.get("Authorization", "")}]
+    return jsonify({"url": url, "headers": headers})
