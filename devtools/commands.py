@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,6 @@ from booking_mlops.config.loader import read_yaml
 from booking_mlops.errors import ConfigError, WorkspaceError
 from booking_mlops.tasks import task_keys
 from devtools.bundle import bundle_files, jobs_of
-from devtools.deployment import check
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -40,15 +41,17 @@ def add(commands: Any) -> None:
     bundling = actions.add_parser("to-bundle", help="Write it as a Databricks Asset Bundle, the successor of dbx.")
     preparing = actions.add_parser("prepare", help="Make an environment's schemas and volumes in its workspace.")
     uploading = actions.add_parser("upload", help="Copy Booking.csv to the volume where an environment reads it.")
-    for command in (checking, preparing, uploading, bundling):
+    planning = actions.add_parser("plan", help="Say what dbx would create, change and leave; changes nothing.")
+    for command in (checking, preparing, uploading, planning, bundling):
         command.add_argument(
             "--file", metavar="FILE", type=Path, default=Path("deployment.yml"), help="default: deployment.yml"
         )
         command.add_argument("--conf-dir", metavar="DIR", type=Path, default=Path("conf"), help="default: conf")
-    for command in (preparing, uploading):
+    for command in (preparing, uploading, planning):
         command.add_argument("--env", metavar="ENV", required=True, help="an environment of the deployment file")
     checking.set_defaults(action=check_deployment)
     preparing.set_defaults(action=prepare_workspace)
+    planning.set_defaults(action=plan_deployment)
     uploading.add_argument("csv", metavar="FILE", type=Path)
     uploading.set_defaults(action=upload_bookings)
     bundling.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="the project's folder; default: here")
@@ -66,7 +69,8 @@ def check_deployment(arguments: argparse.Namespace) -> None:
 
     Raises: ConfigError with a line for each problem.
     """
-    # Every command of a checkout imports this module, so it must not bring Jinja along.
+    # Every command of a checkout imports this module, so it must not bring along Jinja or what checks a schedule.
+    from devtools.deployment import check
     from devtools.deployment_file import read_deployment
 
     root: Path = arguments.file.resolve().parent
@@ -76,7 +80,7 @@ def check_deployment(arguments: argparse.Namespace) -> None:
         tree,
         entry_points=known_entry_points(),
         environments=[file.stem for file in sorted(arguments.conf_dir.glob("envs/*.yml"))],
-        project_environments=list(project.get("environments", {})),
+        project=project,
         file_exists=lambda name: (root / name).is_file(),
     )
     if project.get("inplace_jinja_support") is not True:
@@ -110,6 +114,42 @@ def upload_bookings(arguments: argparse.Namespace) -> None:
     environment, project = _environment(arguments)
     target = upload(_client(project), arguments.csv, needs(environment, project))
     print(f"{arguments.csv} is {target} in {arguments.env}")
+
+
+def plan_deployment(arguments: argparse.Namespace) -> None:
+    """Print what `dbx deploy` would create, change and leave in the workspace, job by job and field by field.
+
+    Raises: ConfigError when the deployment file has a problem; WorkspaceError when the workspace refuses.
+    """
+    from databricks.sdk.errors import DatabricksError
+
+    from devtools import deployed, plan
+    from devtools.deployment_file import read_deployment
+
+    check_deployment(arguments)
+    _, project = _environment(arguments)
+    workflows = read_deployment(arguments.file)["environments"][arguments.env]["workflows"]
+    client = _client(project)
+    try:
+        wanted = deployed.resolved(client, workflows)
+        there = deployed.jobs(client, [str(one["name"]) for one in wanted], arguments.env)
+    except DatabricksError as error:
+        raise WorkspaceError(str(error)) from error
+    plans = plan.plan(wanted, there, _wheel(arguments.file.resolve().parent), arguments.env)
+    print("\n".join(plan.described(plans)))
+
+
+def _wheel(root: Path) -> str:
+    """Return the name of the wheel that dbx would build.
+
+    Raises: ConfigError when setup.py does not say its version.
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "setup.py", "--version"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ConfigError(f"{root / 'setup.py'} --version: {done.stderr.strip().splitlines()[-1]}")
+    return f"booking_mlops-{done.stdout.splitlines()[-1]}-py3-none-any.whl"
 
 
 def _environment(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

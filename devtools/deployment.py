@@ -6,6 +6,10 @@ import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from devtools import clusters
+from local_workspace.errors import ApiError
+from local_workspace.runs.schedules import check_schedule
+
 Tree = Mapping[str, Any]
 
 _TOP_KEYS = {"build", "custom", "environments"}
@@ -31,13 +35,13 @@ def check(
     *,
     entry_points: Collection[str],
     environments: Sequence[str],
-    project_environments: Sequence[str],
+    project: Tree,
     file_exists: Callable[[str], bool],
 ) -> list[str]:
     """Return every problem, each in one line that says where it is.
 
     `deployment` is the rendered deployment.yml, `entry_points` are the wheel's, `environments` those with a file in
-    conf/envs, `project_environments` those of .dbx/project.json; `file_exists` takes a path relative to the project.
+    conf/envs, `project` is .dbx/project.json; `file_exists` takes a path relative to the project.
     """
     problems = list(_unknown("the file", deployment, _TOP_KEYS))
     found = deployment.get("environments")
@@ -46,8 +50,9 @@ def check(
     for environment, content in found.items():
         if environment not in environments:
             problems.append(f"{environment}: there is no conf/envs/{environment}.yml")
-        if environment not in project_environments:
+        if environment not in (project.get("environments") or {}):
             problems.append(f"{environment}: .dbx/project.json does not know it")
+        artifacts = _artifacts(project, environment)
         workflows = content.get("workflows") if isinstance(content, dict) else None
         if not workflows:
             problems.append(f"{environment}: no workflows")
@@ -58,6 +63,11 @@ def check(
         for workflow in workflows:
             where = f"{environment}: {workflow.get('name') or 'a workflow without a name'}"
             problems += [f"{where}: {problem}" for problem in _workflow(workflow, environment, entry_points)]
+            problems += [
+                f"{where}: {place}: {problem}"
+                for place, cluster in clusters.clusters_of(workflow)
+                for problem in clusters.problems(cluster, artifacts)
+            ]
             problems += [
                 f"{where}: {reference} does not exist"
                 for reference in dict.fromkeys(_file_references(workflow))
@@ -79,13 +89,17 @@ def _workflow(workflow: Tree, environment: str, entry_points: Collection[str]) -
     keys = [task.get("task_key") for task in tasks]
     for key in {key for key in keys if keys.count(key) > 1}:
         yield f"two tasks named {key}"
-    clusters = {cluster.get("job_cluster_key") for cluster in workflow.get("job_clusters") or []}
+    shared = {cluster.get("job_cluster_key") for cluster in workflow.get("job_clusters") or []}
     for task in tasks:
-        for problem in _task(task, keys, clusters, entry_points):
+        for problem in _task(task, keys, shared, entry_points):
             yield f"task {task.get('task_key')}: {problem}"
     yield from _cycle(tasks)
     if "schedule" in workflow:
         yield from _unknown("schedule", workflow["schedule"], _SCHEDULE_KEYS)
+        try:
+            check_schedule(workflow["schedule"])
+        except ApiError as error:
+            yield error.message
         if environment != _PROD and _scheduled(workflow):
             yield "its schedule is not paused; only prod runs on its own"
     if environment == _PROD:
@@ -131,6 +145,12 @@ def _cycle(tasks: Sequence[Tree]) -> Iterator[str]:
         waiting = {key: needs for key, needs in waiting.items() if key not in ready}
     if waiting:
         yield f"tasks wait for each other: {', '.join(sorted(map(str, waiting)))}"
+
+
+def _artifacts(project: Tree, environment: str) -> str:
+    """Return where dbx uploads an environment's files."""
+    known = (project.get("environments") or {}).get(environment) or {}
+    return str((known.get("properties") or {}).get("artifact_location") or "")
 
 
 def _scheduled(workflow: Tree) -> bool:

@@ -13,7 +13,7 @@ import deltalake
 import pytest
 
 from devtools.deployment_file import read_deployment
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Cli
 from tests.deploy.conftest import DBX, Server
 from tests.deploy.test_workspace import results
 
@@ -79,6 +79,22 @@ def test_a_second_deploy_updates_and_duplicates_nothing(server: Server, deployed
     assert done.returncode == 0, done.stdout
     assert "Updating existing workflow" in done.stdout
     assert {name: job for name, job in server.jobs("prod").items() if name in deployed["prod"]} == before
+
+
+def test_the_plan_names_what_a_deploy_would_change(
+    server: Server, deployed: dict[str, dict[str, int]], booking_mlops: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server.environment("prod").items():
+        monkeypatch.setenv(name, value)
+    same = booking_mlops("deployment", "plan", "--env", "prod")
+    assert same.code == 0, same.err
+    assert [line.partition(": ")[2] for line in same.out.splitlines()] == ["stays as it is"] * len(JOBS)
+    job = {"job_id": deployed["prod"]["prod-model-train"]}
+    server.api("prod", "POST", "jobs/update", **job, new_settings={"timeout_seconds": 5})
+    changed = booking_mlops("deployment", "plan", "--env", "prod").out
+    assert "~ prod-model-train: would change\n    timeout_seconds: 5 → 14400\n" in changed
+    assert changed.count("stays as it is") == len(JOBS) - 1
+    server.api("prod", "POST", "jobs/update", **job, new_settings={"timeout_seconds": 14400})
 
 
 def test_the_wrong_token_is_refused_and_changes_nothing(server: Server, deployed: dict[str, dict[str, int]]) -> None:

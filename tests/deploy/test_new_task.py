@@ -59,7 +59,7 @@ LAST_ROW = '  ("model-rollback", "", 0),\n'
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with one more task."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("booking_mlops", "devtools", "conf", ".dbx"):
+    for name in ("booking_mlops", "devtools", "local_workspace", "conf", ".dbx"):
         shutil.copytree(
             ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "lock.json")
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tests.conftest import ROOT, Cli
 from tests.unit.test_cli import TASKS
 
 FILE = read_deployment(ROOT / "deployment.yml")
+PROJECT = json.loads((ROOT / ".dbx" / "project.json").read_text(encoding="utf-8"))
 
 
 def problems(change: Callable[[Any], object] | None = None, **more: Any) -> list[str]:
@@ -26,7 +28,7 @@ def problems(change: Callable[[Any], object] | None = None, **more: Any) -> list
     given: dict[str, Any] = {
         "entry_points": TASKS,
         "environments": ["dev", "staging", "prod"],
-        "project_environments": ["dev", "staging", "prod"],
+        "project": PROJECT,
         "file_exists": lambda name: (ROOT / name).is_file(),
     }
     return check(tree, **{**given, **more})
@@ -43,6 +45,10 @@ def test_the_projects_own_file_is_sound_and_dbx_finds_it(booking_mlops: Cli) -> 
     outcome = booking_mlops("deployment", "check")
     assert outcome.code == 0, outcome.err
     assert "25 workflows in 3 environments are sound" in outcome.out
+
+
+def cluster(tree: Any) -> Any:
+    return workflow(tree)["job_clusters"][0]["new_cluster"]
 
 
 def drop(mapping: Any, key: str) -> object:
@@ -94,6 +100,14 @@ CASES: list[tuple[Callable[[Any], object], str]] = [
         "its schedule is not paused; only prod runs on its own",
     ),
     (lambda t: workflow(t, "prod", "setup-data")["schedule"].update(cron="x"), "schedule has an unknown key 'cron'"),
+    (
+        lambda t: workflow(t, "prod", "setup-data")["schedule"].update(quartz_cron_expression="0 1 * * *"),
+        "Invalid quartz_cron_expression: 0 1 * * *",
+    ),
+    (lambda t: workflow(t, "prod", "setup-data")["schedule"].update(timezone_id="Mars"), "Invalid timezone_id: Mars"),
+    (lambda t: cluster(t).update(data_security_mode="USER_ISOLATION"), "is not offered for the ML runtime 18.x"),
+    (lambda t: drop(cluster(t), "data_security_mode"), "job cluster booking-mlops: no data_security_mode"),
+    (lambda t: cluster(t).update(spark_version="latest"), "spark_version latest names no runtime"),
     (lambda t: t.update(environments=[]), "no environments"),
 ]
 
@@ -101,6 +115,25 @@ CASES: list[tuple[Callable[[Any], object], str]] = [
 @pytest.mark.parametrize(("change", "expected"), CASES, ids=[expected[:45] for _, expected in CASES])
 def test_what_dbx_lets_pass_is_found(change: Callable[[Any], object], expected: str) -> None:
     assert any(expected in problem for problem in problems(change)), problems(change)
+
+
+def test_a_wheel_on_dbfs_root_needs_an_old_runtime_or_the_clusters_setting() -> None:
+    project = copy.deepcopy(PROJECT)
+    project["environments"]["prod"]["properties"]["artifact_location"] = "dbfs:/Shared/dbx"
+    found = problems(project=project)
+    assert len(found) == len(FILE["environments"]["prod"]["workflows"])
+    assert "installs no library from DBFS root, where .dbx/project.json has the wheel uploaded" in found[0]
+    allowed = {"spark.databricks.driver.dbfsLibraryInstallationAllowed": "true"}
+
+    def everywhere(**settings: Any) -> list[str]:
+        def change(tree: Any) -> None:
+            for one in tree["environments"]["prod"]["workflows"]:
+                one["job_clusters"][0]["new_cluster"].update(settings)
+
+        return problems(change, project=project)
+
+    assert everywhere(spark_conf=allowed) == []
+    assert everywhere(spark_version="14.3.x-cpu-ml-scala2.12") == []
 
 
 def test_the_command_reports_every_problem_and_fails(tmp_path: Path, booking_mlops: Cli) -> None:
