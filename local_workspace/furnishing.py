@@ -20,6 +20,7 @@ def furnish(store: Store, environments: Sequence[str]) -> None:
                 store.put(environment, CLUSTER, cluster["cluster_id"], cluster)
                 principal = _principal(environment, store.next_number(), _free_application_id(store, position))
                 store.put(environment, PRINCIPAL, principal["id"], principal)
+            _grant_catalog(store, environment)
             # A workspace that an earlier release made has none of these.
             if not store.all(environment, USER):
                 catalog, made = environment.lower(), {"owner": OWNER, "created_by": OWNER}
@@ -28,6 +29,15 @@ def furnish(store: Store, environments: Sequence[str]) -> None:
                 for kind, described in (_user(), *map(_group, _GROUPS)):
                     identifier = str(store.next_number())
                     store.put(environment, kind, identifier, {**described, "id": identifier})
+
+
+def _grant_catalog(store: Store, environment: str) -> None:
+    """Give the service principals of a new workspace what the guide's SQL gives them, and nothing more."""
+    catalog = environment.lower()
+    if store.get(environment, "privileges/catalog", catalog) is None:
+        principals = [found["applicationId"] for found in store.all(environment, PRINCIPAL)]
+        granted = {name: ["CREATE_SCHEMA", "USE_CATALOG"] for name in principals}
+        store.put(environment, "privileges/catalog", catalog, granted)
 
 
 def _user() -> tuple[str, Document]:

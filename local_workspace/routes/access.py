@@ -28,7 +28,7 @@ def require(catalog: CatalogObjects, privilege: str, kind: str, full_name: str) 
     if not caller().is_service_principal:
         return
     chain = _chain(kind, full_name)
-    for above, name in chain[1:]:
+    for above, name in reversed(chain[1:]):
         use = f"USE_{above.upper()}"
         if not _allows(catalog, use, _chain(above, name)):
             raise _denied(use, above, name)
@@ -55,12 +55,13 @@ def _chain(kind: str, full_name: str) -> list[tuple[str, str]]:
 
 def _allows(catalog: CatalogObjects, privilege: str, chain: list[tuple[str, str]]) -> bool:
     for kind, name in chain:
+        owner = catalog.get(kind, name).get("owner")
         # A schema that only Spark has written has no owner that is known: it is everybody's.
-        if catalog.get(kind, name).get("owner", caller().name) == caller().name:
+        if owner == caller().name or (owner is None and kind in ("catalog", "schema")):
             return True
         granted: Document = catalog.workspaces.store.get(catalog.workspace, stored_privileges(kind), name) or {}
         held = {one for principal in (caller().name, _EVERYBODY) for one in granted.get(principal, [])}
-        if {privilege, _ALL} & held - ({_ALL} if privilege == "MANAGE" else set()):
+        if held & ({privilege} if privilege == "MANAGE" else {privilege, _ALL}):
             return True
     return False
 

@@ -21,6 +21,8 @@ _CODES = {"catalog": "CATALOG", "schema": "SCHEMA", "table": "TABLE", "volume": 
 _SHOWN = {"model": "Routine or Model"}
 _STORED = {"catalog": CATALOG, "schema": SCHEMA, "volume": VOLUME}
 _MOST_MODELS = 1000
+# The tag of a model, or of a version, that says who made it. Clients don't see it.
+OWNER_TAG = "local_workspace.owner"
 # What a new catalog has from the start.
 _DEFAULT_SCHEMA = "default"
 
@@ -164,6 +166,8 @@ class CatalogObjects:
             if model.name.count(".") == 2:
                 times = {"created_at": model.creation_timestamp, "updated_at": model.last_updated_timestamp}
                 document = {"full_name": model.name, "comment": model.description or "", **times}
+                if OWNER_TAG in model.tags:
+                    document["owner"] = model.tags[OWNER_TAG]
                 found[model.name.lower()] = _described("model", document)
         return found
 
@@ -176,6 +180,14 @@ class CatalogObjects:
 
     def _volume_folder(self, name: str) -> Path:
         return self.workspaces.layout.dbfs(self.workspace).local("/Volumes/" + name.replace(".", "/"))
+
+
+def create_model(full_name: str, tags: list[Any], description: str | None) -> None:
+    """Add a registered model that the caller owns to the registry of the workspace that the request is for."""
+    from mlflow.entities.model_registry import RegisteredModelTag
+
+    owner = RegisteredModelTag(OWNER_TAG, caller().name)
+    model_registry(this_workspace()).create_registered_model(full_name, tags=[*tags, owner], description=description)
 
 
 def _described(kind: str, document: Document) -> Document:

@@ -14,6 +14,7 @@ from local_workspace.addresses import workspace_url
 from local_workspace.dbfs import write
 from local_workspace.errors import ApiError, invalid
 from local_workspace.routes import model_files
+from local_workspace.routes.access import require
 from local_workspace.routes.catalog_objects import this_catalog
 from local_workspace.routes.common import (
     all_workspaces,
@@ -42,7 +43,8 @@ def _local(path: str, *, to_write: bool = False) -> Path:
         return model_files.local(path, to_write=to_write)
     if parts[:1] != ["Volumes"] or len(parts) < _DEPTH_OF_A_VOLUME or ".." in parts:
         raise invalid(f"Invalid path: /{path} must be /Volumes/CATALOG/SCHEMA/VOLUME/…")
-    this_catalog().get("volume", ".".join(parts[1:_DEPTH_OF_A_VOLUME]))
+    volume = this_catalog().get("volume", ".".join(parts[1:_DEPTH_OF_A_VOLUME]))["full_name"]
+    require(this_catalog(), "WRITE_VOLUME" if to_write else "READ_VOLUME", "volume", volume)
     return all_workspaces().layout.dbfs(this_workspace()).local(f"/{path}")
 
 

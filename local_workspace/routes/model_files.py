@@ -8,6 +8,7 @@ import yaml
 
 from local_workspace.errors import ApiError, invalid, not_found
 from local_workspace.mlflow_server import model_registry
+from local_workspace.routes.access import require, require_owner
 from local_workspace.routes.catalog_objects import this_catalog
 from local_workspace.routes.common import all_workspaces, this_workspace
 
@@ -63,6 +64,10 @@ def local(path: str, *, to_write: bool = False) -> Path:
         raise invalid(f"Invalid path: /{path} must be /Models/CATALOG/SCHEMA/MODEL/VERSION/…")
     name, version = ".".join(parts[1:4]).lower(), parts[4]
     this_catalog().get("model", name)
+    if to_write:
+        require_owner(this_catalog(), "model", name)
+    else:
+        require(this_catalog(), "EXECUTE", "model", name)
     if not version.isdigit() or not _exists(name, version):
         raise not_found(f"Model version {version} of '{name}' does not exist.")
     if to_write and not is_pending(name, version):

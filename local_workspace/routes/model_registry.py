@@ -15,8 +15,9 @@ from flask import Blueprint, Response, jsonify
 
 from local_workspace.errors import ApiError, invalid, not_found
 from local_workspace.mlflow_server import model_registry
-from local_workspace.routes import model_files
-from local_workspace.routes.catalog_objects import this_catalog
+from local_workspace.routes import catalog_objects, model_files
+from local_workspace.routes.access import require, require_owner
+from local_workspace.routes.catalog_objects import OWNER_TAG, this_catalog
 from local_workspace.routes.common import caller, page_by_token, page_size, parameters, text, this_workspace
 from local_workspace.store import Document
 
@@ -25,7 +26,6 @@ blueprint = Blueprint("model_registry", __name__, url_prefix="/api/2.0/mlflow/un
 _LEVELS = 3
 _LARGEST_PAGE = 1000
 _FILTER = re.compile(r"^\s*(name|run_id)\s*=\s*(['\"])([^'\"]+)\2\s*$", re.IGNORECASE)
-_USER_TAG = "local_workspace.user"
 _Found = TypeVar("_Found")
 
 
@@ -40,11 +40,11 @@ def create_model() -> Response:
     """Create a registered model in a schema that there is."""
     fields = parameters()
     name = _three_levels(fields)
+    require(this_catalog(), "CREATE_MODEL", "schema", name.rpartition(".")[0])
     this_catalog().get("schema", name.rpartition(".")[0])
     if any(model["full_name"] == name for model in this_catalog().all("model")):
         raise ApiError(409, "RESOURCE_ALREADY_EXISTS", f"Registered model '{name}' already exists")
-    tags = [*_tags(fields), _tag(_USER_TAG, caller().name)]
-    _ask(lambda: _store().create_registered_model(name, tags=tags, description=fields.get("description")))
+    _ask(lambda: catalog_objects.create_model(name, _tags(fields), fields.get("description")))
     return _model_answer(name)
 
 
@@ -58,7 +58,7 @@ def get_model() -> Response:
 def update_model() -> Response:
     """Change a model's description, or its name within its schema."""
     fields = parameters()
-    name = _model_name(fields)
+    name = _model_name(fields, to_change=True)
     if "description" in fields:
         _ask(lambda: _store().update_registered_model(name, fields["description"]))
     if fields.get("new_name"):
@@ -69,7 +69,7 @@ def update_model() -> Response:
 @blueprint.delete("/registered-models/delete")
 def delete_model() -> Response:
     """Delete a model with its versions and their files."""
-    this_catalog().delete("model", _model_name(parameters()))
+    this_catalog().delete("model", _model_name(parameters(), to_change=True))
     return jsonify({})
 
 
@@ -84,7 +84,7 @@ def search_models() -> Response:
 def set_alias() -> Response:
     """Make an alias name a version."""
     fields = parameters()
-    name, version = _version_name(fields)
+    name, version = _version_name(fields, to_change=True)
     _ask(lambda: _store().set_registered_model_alias(name, text(fields, "alias"), version))
     return jsonify({})
 
@@ -93,7 +93,7 @@ def set_alias() -> Response:
 def delete_alias() -> Response:
     """Remove an alias."""
     fields = parameters()
-    name = _model_name(fields)
+    name = _model_name(fields, to_change=True)
     _ask(lambda: _store().delete_registered_model_alias(name, text(fields, "alias")))
     return jsonify({})
 
@@ -112,7 +112,7 @@ def get_by_alias() -> Response:
 def set_model_tag() -> Response:
     """Set a tag of a model."""
     fields = parameters()
-    name = _model_name(fields)
+    name = _model_name(fields, to_change=True)
     _ask(lambda: _store().set_registered_model_tag(name, _tag(text(fields, "key"), str(fields.get("value") or ""))))
     return jsonify({})
 
@@ -121,7 +121,7 @@ def set_model_tag() -> Response:
 def delete_model_tag() -> Response:
     """Remove a tag of a model."""
     fields = parameters()
-    name = _model_name(fields)
+    name = _model_name(fields, to_change=True)
     _ask(lambda: _store().delete_registered_model_tag(name, text(fields, "key")))
     return jsonify({})
 
@@ -130,13 +130,13 @@ def delete_model_tag() -> Response:
 def create_version() -> Response:
     """Begin a version: the client now writes its files, and then finalizes it."""
     fields = parameters()
-    name = _model_name(fields)
+    name = _model_name(fields, to_change=True)
     made = _ask(
         lambda: _store().create_model_version(
             name,
             text(fields, "source"),
             run_id=fields.get("run_id") or None,
-            tags=[*_tags(fields), _tag(_USER_TAG, caller().name)],
+            tags=[*_tags(fields), _tag(OWNER_TAG, caller().name)],
             description=fields.get("description"),
             model_id=fields.get("model_id") or None,
         )
@@ -148,7 +148,7 @@ def create_version() -> Response:
 @blueprint.post("/model-versions/finalize")
 def finalize_version() -> Response:
     """Make a version whose files have been written ready."""
-    name, version = _version_name(parameters())
+    name, version = _version_name(parameters(), to_change=True)
     model_files.finish(name, version)
     return _version_answer(name, version)
 
@@ -163,7 +163,7 @@ def get_version() -> Response:
 def update_version() -> Response:
     """Change a version's description."""
     fields = parameters()
-    name, version = _version_name(fields)
+    name, version = _version_name(fields, to_change=True)
     _ask(lambda: _store().update_model_version(name, version, fields.get("description")))
     return _version_answer(name, version)
 
@@ -171,7 +171,7 @@ def update_version() -> Response:
 @blueprint.delete("/model-versions/delete")
 def delete_version() -> Response:
     """Delete a version with its files and the aliases that name it."""
-    name, version = _version_name(parameters())
+    name, version = _version_name(parameters(), to_change=True)
     _ask(lambda: _store().delete_model_version(name, version))
     shutil.rmtree(model_files.folder(name, version), ignore_errors=True)
     model_files.forget(name, version)
@@ -186,7 +186,7 @@ def search_versions() -> Response:
     if found is None:
         raise invalid(f"Unsupported filter query : `{given}`. Please use `name = 'model_name'` or `run_id = 'run_id'`.")
     if found[1].lower() == "name":
-        this_catalog().get("model", found[3])
+        _model_name({"name": found[3]})
     wanted = f"{found[1].lower()} = '{found[3].lower()}'"
     versions = _ask(lambda: _store().search_model_versions(wanted, max_results=_LARGEST_PAGE))
     known = [one for one in versions if one.name.count(".") == _LEVELS - 1]
@@ -212,7 +212,7 @@ def temporary_credentials() -> Response:
 def set_version_tag() -> Response:
     """Set a tag of a version."""
     fields = parameters()
-    name, version = _version_name(fields)
+    name, version = _version_name(fields, to_change=True)
     tag = _tag(text(fields, "key"), str(fields.get("value") or ""))
     _ask(lambda: _store().set_model_version_tag(name, version, tag))
     return jsonify({})
@@ -222,7 +222,7 @@ def set_version_tag() -> Response:
 def delete_version_tag() -> Response:
     """Remove a tag of a version."""
     fields = parameters()
-    name, version = _version_name(fields)
+    name, version = _version_name(fields, to_change=True)
     _ask(lambda: _store().delete_model_version_tag(name, version, text(fields, "key")))
     return jsonify({})
 
@@ -258,14 +258,19 @@ def _three_levels(fields: Document) -> str:
     return name
 
 
-def _model_name(fields: Document) -> str:
-    """Return the name of the model that the request names; it exists."""
-    return str(this_catalog().get("model", _three_levels(fields))["full_name"]).lower()
+def _model_name(fields: Document, *, to_change: bool = False) -> str:
+    """Return the name of the model that the request names; it exists, and the caller may read or change it."""
+    name = str(this_catalog().get("model", _three_levels(fields))["full_name"]).lower()
+    if to_change:
+        require_owner(this_catalog(), "model", name)
+    else:
+        require(this_catalog(), "EXECUTE", "model", name)
+    return name
 
 
-def _version_name(fields: Document) -> tuple[str, str]:
-    """Return the model and the version that the request names; both exist."""
-    name, version = _model_name(fields), text(fields, "version")
+def _version_name(fields: Document, *, to_change: bool = False) -> tuple[str, str]:
+    """Return the model and the version that the request names; both exist, and the caller may read or change them."""
+    name, version = _model_name(fields, to_change=to_change), text(fields, "version")
     if not version.isdigit():
         raise invalid(f"'{version}' is not a valid version of a model.")
     _ask(lambda: _store().get_model_version(name, version))
@@ -328,12 +333,12 @@ def _described(found: Any) -> Document:
         "creation_timestamp": found.creation_timestamp,
         "last_updated_timestamp": found.last_updated_timestamp,
         "description": found.description or "",
-        "user_id": found.tags.get(_USER_TAG, ""),
+        "user_id": found.tags.get(OWNER_TAG, ""),
     }
 
 
 def _shown_tags(tags: Iterable[tuple[str, str]]) -> list[Document]:
-    return [{"key": key, "value": value} for key, value in tags if key != _USER_TAG]
+    return [{"key": key, "value": value} for key, value in tags if key != OWNER_TAG]
 
 
 def _listed(name: str, found: list[Document]) -> Response:

@@ -7,9 +7,11 @@ from flask import Blueprint, Response, jsonify, request
 from local_workspace.errors import ApiError, invalid
 from local_workspace.mlflow_server import model_registry
 from local_workspace.permissions import is_principal
-from local_workspace.routes.catalog_objects import this_catalog
+from local_workspace.routes.access import require, require_owner, stored_privileges
+from local_workspace.routes.catalog_objects import create_model, this_catalog
 from local_workspace.routes.common import (
     all_workspaces,
+    caller,
     is_true,
     number,
     page_by_token,
@@ -52,6 +54,11 @@ def create(collection: str) -> Response:
     fields, kind = parameters(), _KINDS[collection]
     above = {"catalogs": (), "schemas": ("catalog_name",)}.get(collection, ("catalog_name", "schema_name"))
     full_name = ".".join([text(fields, name) for name in (*above, "name")])
+    if kind == "catalog" and caller().is_service_principal:
+        raise ApiError(403, "PERMISSION_DENIED", "User does not have CREATE CATALOG on Metastore.")
+    if kind != "catalog":
+        container, privilege = full_name.rpartition(".")[0], f"CREATE_{kind.upper()}"
+        require(this_catalog(), privilege, "schema" if "." in container else "catalog", container)
     if kind != "model":
         if kind == "volume" and fields.get("volume_type", "MANAGED") != "MANAGED":
             raise invalid("local_workspace keeps volumes of type MANAGED only.")
@@ -59,7 +66,7 @@ def create(collection: str) -> Response:
     this_catalog().get("schema", full_name.rpartition(".")[0])
     if any(model["full_name"] == full_name for model in this_catalog().all("model")):
         raise ApiError(409, "RESOURCE_ALREADY_EXISTS", f"Registered model '{full_name}' already exists")
-    model_registry(this_workspace()).create_registered_model(full_name, description=fields.get("comment"))
+    create_model(full_name, [], fields.get("comment"))
     return jsonify(this_catalog().get("model", full_name))
 
 
@@ -72,12 +79,14 @@ def get(collection: str, name: str) -> Response:
 @blueprint.patch("/<any(catalogs, schemas, volumes):collection>/<name>")
 def change(collection: str, name: str) -> Response:
     """Change an object's comment or owner."""
+    require_owner(this_catalog(), _KINDS[collection], name)
     return jsonify(this_catalog().change(_KINDS[collection], name, parameters()))
 
 
 @blueprint.delete(f"/{_COLLECTION}/<name>")
 def delete(collection: str, name: str) -> Response:
     """Remove an object; `force` removes a catalog or a schema that is not empty."""
+    require_owner(this_catalog(), _KINDS[collection], name)
     this_catalog().delete(_KINDS[collection], name, force=is_true(parameters(), "force"))
     return jsonify({})
 
@@ -117,10 +126,12 @@ def privileges(kind: str, name: str) -> Response:
     """Return the privileges on an object, after changing them (PATCH)."""
     if kind.lower() not in _SECURABLES:
         raise invalid(f"Privileges on a {kind} are not supported by local_workspace")
-    store, workspace, stored_kind = all_workspaces().store, this_workspace(), f"privileges/{kind.lower()}"
-    full_name = this_catalog().get(_SECURABLES[kind.lower()], name)["full_name"]
+    store, workspace = all_workspaces().store, this_workspace()
+    kind = _SECURABLES[kind.lower()]
+    stored_kind, full_name = stored_privileges(kind), this_catalog().get(kind, name)["full_name"]
     granted: dict[str, list[str]] = store.get(workspace, stored_kind, full_name) or {}
     if request.method == "PATCH":
+        require_owner(this_catalog(), kind, full_name)
         for one in parameters().get("changes") or []:
             principal = text(one, "principal")
             if not is_principal(store, workspace, principal):
