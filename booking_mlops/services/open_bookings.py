@@ -97,6 +97,8 @@ def earlier_outlooks(tables: Tables, as_of: date, days: int) -> pd.DataFrame:
 
     Returns the columns that `core.outlook.record.judged` asks for.
     """
+    from pyspark.sql import functions as F
+
     said = ["as_of", "arrival_date", "open_bookings", "expected_cancellations", "lower_cancellations",
             "upper_cancellations"]  # fmt: skip
     known = all(tables.exists(table.name) for table in (OUTLOOK, LABELS, PREDICTIONS))
@@ -109,10 +111,10 @@ def earlier_outlooks(tables: Tables, as_of: date, days: int) -> pd.DataFrame:
     came = (
         predictions.where(f"was_open AND scored_on < DATE'{as_of}'")
         .join(labels, "booking_id")
-        .groupBy("scored_on", "event_date")
-        .agg({"*": "count", LABEL: "sum"})
-        .toDF("as_of", "arrival_date", "outcomes", "cancelled")
+        .selectExpr("scored_on AS as_of", "event_date AS arrival_date", LABEL)
+        .groupBy("as_of", "arrival_date")
+        .agg(F.count(LABEL).alias("outcomes"), F.sum(LABEL).alias("cancelled"))
     )
-    found = to_pandas(outlooks.join(came, ["as_of", "arrival_date"]))
-    ordered: pd.DataFrame = found.sort_values(["as_of", "arrival_date"])
+    found: pd.DataFrame = to_pandas(outlooks.join(came, ["as_of", "arrival_date"]))
+    ordered: pd.DataFrame = found.sort_values(["as_of", "arrival_date"], ignore_index=True)
     return ordered

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -52,7 +52,8 @@ class SetupDataConfig:
 
     `source_csv` is a file, a folder, a pattern (`dbfs:/…` and `/Volumes/…` too), a Delta table's folder or a table's
     name `catalog.schema.table`. When it is left out, `allow_synthetic_data` allows making `synthetic_rows` bookings
-    (seed `synthetic_seed`) in its place.
+    (seed `synthetic_seed`) in its place. With `synthetic_open_bookings` they are as they stand on the day `as_of`: some
+    are open, and a day later there are new ones and new outcomes.
     With `mode: merge` the files' bookings are added or updated and the others stay; of a folder or a pattern each file
     is read once. `snapshot` replaces all bookings, and refuses when more than `max_removed_share` would go. Real
     bookings replace synthetic ones, never the reverse.
@@ -76,6 +77,7 @@ class SetupDataConfig:
     allow_synthetic_data: bool = False
     synthetic_rows: int = 20_000
     synthetic_seed: int = 7
+    synthetic_open_bookings: bool = False
     max_rejected_share: float = 0.02
     mode: Literal["merge", "snapshot"] = "merge"
     max_removed_share: float = 0.1
@@ -361,7 +363,15 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             )
         rows, seed = self.config.synthetic_rows, self.config.synthetic_seed
         self.log.info("making %s synthetic bookings (seed %d)", f"{rows:,}", seed)
-        lines = [",".join(CSV_HEADER)]
-        for chunk in synthetic_data.synthetic_chunks(rows, seed):
+        lines, name = [",".join(CSV_HEADER)], f"made_{rows}_seed{seed}"
+        for chunk in self._synthetic_chunks():
             lines += synthetic_data.csv_lines(chunk, header=False)
-        return f"made_{rows}_seed{seed}.csv", self.session.spark.createDataFrame(pd.DataFrame({"raw_row": lines}))
+        if self.config.synthetic_open_bookings:
+            name += f"_as_of_{self.session.as_of}"
+        return f"{name}.csv", self.session.spark.createDataFrame(pd.DataFrame({"raw_row": lines}))
+
+    def _synthetic_chunks(self) -> Iterable[pd.DataFrame]:
+        rows, seed = self.config.synthetic_rows, self.config.synthetic_seed
+        if self.config.synthetic_open_bookings:
+            return [synthetic_data.bookings_as_of(self.session.as_of, rows, seed)]
+        return synthetic_data.synthetic_chunks(rows, seed)

@@ -14,7 +14,8 @@ from tests.e2e.test_pipeline import PROGRAM, environment
 
 def test_the_whole_pipeline_runs_on_spark_connect(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
-    small = ["setup_data.synthetic_rows=12000", "model_train.model.n_estimators=20"]
+    ended = "setup_data.synthetic_open_bookings=false"
+    small = ["setup_data.synthetic_rows=12000", ended, "model_train.model.n_estimators=20"]
     settings = [word for setting in small for word in ("--set", setting)]
     with connect_server(lake, tmp_path / "server.log") as address:
         done = subprocess.run(

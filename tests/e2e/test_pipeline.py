@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 PROGRAM = Path(sys.executable).with_name("booking-mlops")
 ROWS = 12_000
 MODEL = "booking_cancellation_local"
-SMALL = ["--set", f"setup_data.made_rows={ROWS}"]
+SMALL = ["--set", f"setup_data.made_rows={ROWS}", "--set", "setup_data.synthetic_open_bookings=false"]
 
 
 def environment(lake: Path, java: bool) -> dict[str, str]:

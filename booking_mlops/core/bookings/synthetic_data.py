@@ -263,10 +263,9 @@ def bookings_as_of(as_of: date, rows: int, seed: int) -> pd.DataFrame:
     frame["Booking_ID"] = [f"SYN{number:09d}" for number in numbers]
     # Fewer guests come in some months: their bookings are not made.
     season = np.asarray(_ARRIVAL_SHARES[-12:])
-    made: pd.DataFrame = frame.loc[slots.uniform() < (season / season.max())[month], list(CSV_HEADER)].reset_index(
-        drop=True
-    )
-    return made
+    made = frame.loc[slots.uniform() < (season / season.max())[month], list(CSV_HEADER)]
+    renumbered: pd.DataFrame = made.reset_index(drop=True)
+    return renumbered
 
 
 def _stays(slots: _Slots, booked: npt.NDArray[Any]) -> pd.DataFrame:

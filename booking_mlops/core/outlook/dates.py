@@ -50,6 +50,7 @@ def by_arrival_date(bookings: pd.DataFrame, *, correlation: float, coverage: flo
     """
     dates = []
     for day, rows in bookings.groupby("arrival_date", sort=True):
+        assert isinstance(day, date), "a table's date is Python's"
         probability = rows["probability"].to_numpy(float)
         lower, upper = central_interval(count_distribution(probability, correlation), coverage)
         dates.append(
