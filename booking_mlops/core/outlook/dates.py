@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -55,7 +54,7 @@ def by_arrival_date(bookings: pd.DataFrame, *, correlation: float, coverage: flo
         lower, upper = central_interval(count_distribution(probability, correlation), coverage)
         dates.append(
             ArrivalDate(
-                arrival_date=cast("date", day),
+                arrival_date=day,
                 open_bookings=len(rows),
                 expected=float(probability.sum()),
                 lower=lower,
