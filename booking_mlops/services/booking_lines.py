@@ -327,13 +327,17 @@ def with_standing(judged: DataFrame) -> DataFrame:
         F.desc("file_order"), F.desc("source_line")
     )
     content = f"xxhash64({', '.join(column.name for column in CSV_COLUMNS)})"
-    last = F.first(F.expr(f"struct(file_order, source_line, {content} AS content)")).over(newest_first)
+    last = F.first(F.expr("struct(file_order, source_line, _content)")).over(newest_first)
     standing = (
         f"CASE WHEN reason <> '' THEN '{BAD}' "
         f"WHEN file_order = _last.file_order AND source_line = _last.source_line THEN '{BOOKING}' "
-        f"WHEN _last.content = {content} THEN '{EQUAL}' "
+        f"WHEN _last._content = _content THEN '{EQUAL}' "
         f"WHEN file_order = _last.file_order THEN '{REPLACED}' ELSE '{UPDATED}' END"
     )
     replaced = f"IF(standing = '{REPLACED}', concat('Booking_ID: replaced by line ', _last.source_line), reason)"
-    marked = judged.withColumn("_last", last).withColumn("standing", F.expr(standing))
-    return marked.withColumn("reason", F.expr(replaced)).drop("_last")
+    marked = (
+        judged.withColumn("_content", F.expr(content))
+        .withColumn("_last", last)
+        .withColumn("standing", F.expr(standing))
+    )
+    return marked.withColumn("reason", F.expr(replaced)).drop("_last", "_content")

@@ -30,21 +30,23 @@ def class_sql(text: str, highest: float) -> str:
     It is `?.` or `?,` when the sign may also stand between thousands, and '' for anything else. A number that would be
     above `highest` when it had thousands has decimals.
     """
-    bare = _bare(text, price=True)
     cases = []
     for sign, other in _OTHER.items():
-        s, o = f"[{sign}]", f"[{other}]"
-        whole = f"try_cast(replace({bare}, '{sign}', '') AS DOUBLE)"
-        doubtful = f"{bare} RLIKE '^-?[1-9][0-9]{{0,2}}{s}[0-9]{{3}}$'"
+        mark, between = f"[{sign}]", f"[{other}]"
+        whole = f"try_cast(replace(b, '{sign}', '') AS DOUBLE)"
         cases += [
-            f"WHEN {doubtful} THEN IF(abs({whole}) > {highest}, '{sign}', '?{sign}')",
-            f"WHEN {bare} RLIKE '^-?[0-9]+{s}[0-9]+$' THEN '{sign}'",
-            f"WHEN {bare} RLIKE '^-?[0-9]{{1,3}}({o}[0-9]{{3}})+{s}[0-9]+$' THEN '{sign}'",
-            f"WHEN {bare} RLIKE '^-?[0-9]{{1,3}}({o}[0-9]{{3}}){{2,}}$' THEN '{sign}'",
+            f"WHEN b RLIKE '^-?[1-9][0-9]{{0,2}}{mark}[0-9]{{3}}$' "
+            f"THEN IF(abs({whole}) > {highest}, '{sign}', '?{sign}')",
+            f"WHEN b RLIKE '^-?[0-9]+{mark}[0-9]+$' THEN '{sign}'",
+            f"WHEN b RLIKE '^-?[0-9]{{1,3}}({between}[0-9]{{3}})+{mark}[0-9]+$' THEN '{sign}'",
+            f"WHEN b RLIKE '^-?[0-9]{{1,3}}({between}[0-9]{{3}}){{2,}}$' THEN '{sign}'",
         ]
+    otherwise = f"transform(array({_bare(text, price=True)}), b -> CASE {' '.join(cases)} ELSE '' END)"
     # Most numbers are one of these two, which are quickly told.
-    quick = f"WHEN {text} RLIKE '^[0-9]+([.][0-9]{{1,2}})?$' THEN IF(contains({text}, '.'), '.', '')"
-    return f"CASE {quick} {' '.join(cases)} ELSE '' END"
+    return (
+        f"CASE WHEN {text} RLIKE '^[0-9]+([.][0-9]{{1,2}})?$' THEN IF(contains({text}, '.'), '.', '') "
+        f"ELSE get({otherwise}, 0) END"
+    )
 
 
 def decide_decimal(
@@ -78,34 +80,34 @@ def decide_decimal(
     return POINT
 
 
-def _with_point(text: str, decimal: str, *, price: bool) -> str:
-    """Return SQL for a bare number with a decimal point and no thousands; `decimal` is SQL for the file's sign."""
-    bare = _bare(text, price=price)
-    # SQL for one file, whose sign is known, is shorter.
-    swapped = bare if decimal == sql_literal(POINT) else f"IF({decimal} = ',', translate({bare}, '.,', ',.'), {bare})"
+def _spelled_otherwise(text: str, decimal: str, read: str, *, price: bool) -> str:
+    """Return SQL that reads a number with thousands, a currency or the file's decimal sign.
+
+    `decimal` is SQL for that sign, `read` SQL for the value of `n`: the number with a decimal point and no thousands.
+    Spark compiles no code for these functions, which few numbers need.
+    """
+    swapped = "b" if decimal == sql_literal(POINT) else f"IF({decimal} = ',', translate(b, '.,', ',.'), b)"
     thousands = r"'^-?[0-9]{1,3}(,[0-9]{3})+([.][0-9]{1,12})?$'"
-    return f"IF({swapped} RLIKE {thousands}, replace({swapped}, ',', ''), {swapped})"
+    with_point = f"transform(transform(array({text}), t -> {_bare('t', price=price)}), b -> {swapped})"
+    number = f"transform({with_point}, s -> IF(s RLIKE {thousands}, replace(s, ',', ''), s))"
+    return f"get(transform({number}, n -> {read}), 0)"
 
 
 def decimal_sql(text: str, decimal: str) -> str:
     """Return SQL for the number that the SQL expression `text` spells; NULL when it is none."""
     plain = f"{text} RLIKE '^[0-9]{{1,12}}([.][0-9]{{1,12}})?$' AND ({decimal} = '.' OR NOT contains({text}, '.'))"
-    number = _with_point(text, decimal, price=True)
-    return (
-        f"CASE WHEN {plain} THEN try_cast({text} AS DOUBLE) "
-        f"WHEN {number} RLIKE '^-?[0-9]{{1,12}}([.][0-9]{{1,12}})?$' THEN try_cast({number} AS DOUBLE) END"
-    )
+    read = "IF(n RLIKE '^-?[0-9]{1,12}([.][0-9]{1,12})?$', try_cast(n AS DOUBLE), NULL)"
+    otherwise = _spelled_otherwise(text, decimal, read, price=True)
+    return f"CASE WHEN {plain} THEN try_cast({text} AS DOUBLE) ELSE {otherwise} END"
 
 
 def whole_sql(text: str, decimal: str) -> str:
     """Return SQL for the whole number that the SQL expression `text` spells, `2.0` included; NULL when it is none."""
-    number = _with_point(text, decimal, price=False)
     # Three noughts may be thousands.
-    spelled = r"'^-?[0-9]{1,9}([.](0{1,2}|0{4,}))?$'"
-    return (
-        f"CASE WHEN {text} RLIKE '^[0-9]{{1,9}}$' THEN try_cast({text} AS INT) "
-        f"WHEN {number} RLIKE {spelled} THEN try_cast(substring_index({number}, '.', 1) AS INT) END"
-    )
+    spelled = "'^-?[0-9]{1,9}([.](0{1,2}|0{4,}))?$'"
+    read = f"IF(n RLIKE {spelled}, try_cast(substring_index(n, '.', 1) AS INT), NULL)"
+    otherwise = _spelled_otherwise(text, decimal, read, price=False)
+    return f"CASE WHEN {text} RLIKE '^[0-9]{{1,9}}$' THEN try_cast({text} AS INT) ELSE {otherwise} END"
 
 
 def flag_sql(text: str, decimal: str) -> str:
