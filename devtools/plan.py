@@ -17,8 +17,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "min_retry_interval_millis": 0, "retry_on_timeout": False, "pause_status": "UNPAUSED",
     "no_alert_for_skipped_runs": False,
 }  # fmt: skip
-# What dbx keeps for itself, and the keys under which it sends a name it has looked up a second time.
-_OF_DBX = re.compile(r"workflow_type|job_id|deployment_config|null|\d+")
+# What dbx keeps for itself.
+_OF_DBX = ("workflow_type", "job_id", "deployment_config")
 # Settings of a cluster that Databricks fills in by itself.
 _FILLED_IN = re.compile(r"new_cluster\.(aws_attributes|azure_attributes|gcp_attributes|enable_elastic_disk|"
                         r"disk_spec|runtime_engine|driver_node_type_id)\b")  # fmt: skip
@@ -103,7 +103,9 @@ def _fields(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Return the values of a tree by path, without what is empty or the default."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
-            if not _OF_DBX.fullmatch(str(key)) and _DEFAULTS.get(key) != value:
+            # dbx sends a name that it has looked up a second time, under the key of what it is in.
+            twice = path.rpartition(".")[2] == key and isinstance(value, str)
+            if key not in _OF_DBX and not twice and _DEFAULTS.get(key) != value:
                 yield from _fields(value, f"{path}.{key}" if path else str(key))
     elif isinstance(tree, list):
         for position, value in enumerate(tree):

@@ -13,7 +13,7 @@ import pandas as pd
 from booking_mlops.config.checks import require
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.tables import OUTLOOK
-from booking_mlops.core.model.backtest import Backtest
+from booking_mlops.core.model.correction import Correction
 from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
 from booking_mlops.core.outlook.dates import ArrivalDate, by_arrival_date
 from booking_mlops.core.outlook.overbooking import Overbooking, Suggestion, suggestions
@@ -22,6 +22,7 @@ from booking_mlops.core.outlook.record import judged, record
 from booking_mlops.core.reports.outlook_report import FirstBooking, OutlookPage, render
 from booking_mlops.io.registry import Version
 from booking_mlops.services.backtest import read_backtest
+from booking_mlops.services.live_scores import live_count
 from booking_mlops.services.open_bookings import earlier_outlooks, guests_staying, scored_open_bookings
 from booking_mlops.tasks.task import Result, Task
 
@@ -113,13 +114,17 @@ class Outlook(Task[OutlookConfig, OutlookResult]):
             return OutlookResult(as_of, (), 0, config.coverage, "", None, written=False)
         version = self.session.registry.version(scored.model_version)
         backtest = read_backtest(self.session.registry, version)
-        bookings = scored.bookings.assign(probability=backtest.correction.apply(scored.bookings["uncorrected"]))
+        live = live_count(tables, as_of)
+        correction = live.correction if live else backtest.correction
+        bookings = scored.bookings.assign(probability=correction.apply(scored.bookings["uncorrected"]))
         made = _Made(
             version=version,
-            backtest=backtest,
+            correction=correction,
+            correction_in_words=live.in_words() if live else backtest.in_words(),
+            correlation=backtest.correlation,
             bookings=bookings,
             dates=by_arrival_date(bookings, correlation=backtest.correlation, coverage=config.coverage),
-            suggestions=self._suggestions(bookings, backtest),
+            suggestions=self._suggestions(bookings, backtest.correlation),
             judged=judged(earlier_outlooks(tables, as_of, config.record_days)),
         )
         fingerprint = made.fingerprint(config)
@@ -133,13 +138,13 @@ class Outlook(Task[OutlookConfig, OutlookResult]):
         model = f"{version.name} version {version.number}"
         return OutlookResult(as_of, tuple(made.dates), scored.unscored, config.coverage, model, run_id, written=written)
 
-    def _suggestions(self, bookings: pd.DataFrame, backtest: Backtest) -> list[Suggestion]:
+    def _suggestions(self, bookings: pd.DataFrame, correlation: float) -> list[Suggestion]:
         rule = self.config.overbooking
         if rule.capacity is None:
             return []
         staying = guests_staying(self.session.tables, self.session.as_of)
         nights = sorted(bookings["arrival_date"].unique())
-        return suggestions(bookings, staying, nights, rule, backtest.correlation)
+        return suggestions(bookings, staying, nights, rule, correlation)
 
     def _run_of_the_same(self, fingerprint: str) -> str | None:
         """Return the run that has the page of this outlook, when the table holds it already."""
@@ -165,7 +170,7 @@ class Outlook(Task[OutlookConfig, OutlookResult]):
             dates=made.dates,
             first=self._first(made),
             suggestions=made.suggestions,
-            correction=made.backtest.in_words(),
+            correction=made.correction_in_words,
             judged=made.judged,
             record=record(made.judged),
             facts=self._facts(made),
@@ -188,7 +193,7 @@ class Outlook(Task[OutlookConfig, OutlookResult]):
         top = made.bookings.loc[order.index[: self.config.first]]
 
         def probability(inputs: pd.DataFrame) -> Any:
-            return made.backtest.correction.apply(cancellation_probability(model, inputs))
+            return made.correction.apply(cancellation_probability(model, inputs))
 
         typical = typical_values(as_model_input(made.bookings, names))
         why = reasons(as_model_input(top, names), typical, probability)
@@ -234,13 +239,13 @@ class Outlook(Task[OutlookConfig, OutlookResult]):
         ]
 
     def _facts(self, made: _Made) -> Mapping[str, str]:
-        backtest, rule = made.backtest, self.config.overbooking
+        rule = self.config.overbooking
         facts = {
             "Model": f"{made.version.name} version {made.version.number}",
             "Scores": f"of {self.session.as_of}, of {len(made.bookings):,} bookings",
-            "Correction": backtest.in_words(),
+            "Correction": made.correction_in_words,
             "Intervals": "the number of cancellations among bookings of different probability (Poisson-binomial), with "
-            f"a correlation of {backtest.correlation:g} between the bookings of a date, as the backtest showed",
+            f"a correlation of {made.correlation:g} between the bookings of a date, as the backtest showed",
         }
         if rule.capacity is not None:
             price = "the mean price of the night's bookings" if rule.price is None else f"{rule.price:g}"
@@ -255,7 +260,9 @@ class _Made:
     """An outlook, before it is written. `judged` is what became of earlier ones."""
 
     version: Version
-    backtest: Backtest
+    correction: Correction
+    correction_in_words: str
+    correlation: float
     bookings: pd.DataFrame
     dates: Sequence[ArrivalDate]
     suggestions: Sequence[Suggestion]
@@ -263,8 +270,8 @@ class _Made:
 
     def fingerprint(self, config: OutlookConfig) -> str:
         """Return what identifies this outlook: two with the same one would say the same."""
-        known = [self.version.number, self.backtest, self.suggestions, config.coverage, config.first]
-        digest = hashlib.sha256(repr(known).encode())
+        known = [self.version.number, self.correction_in_words, self.correlation, self.suggestions]
+        digest = hashlib.sha256(repr([*known, config.coverage, config.first]).encode())
         for frame in (self.bookings, self.judged):
             digest.update(frame.to_csv(index=False).encode())
         return digest.hexdigest()

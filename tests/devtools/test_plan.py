@@ -25,7 +25,7 @@ def deployed() -> dict[str, Any]:
     """The workflow as a workspace has it: with uploaded files, and with what it fills in."""
     job = copy.deepcopy(WORKFLOW)
     folder = "Volumes/prod/deployments/booking_mlops/dbx/3f0/artifacts"
-    job["run_as"]["null"] = "id"
+    job["run_as"]["run_as"] = "id"
     job |= {"format": "MULTI_TASK", "timeout_seconds": 0, "email_notifications": {}, "workflow_type": "job-v2.1"}
     job["job_clusters"][0]["new_cluster"]["aws_attributes"] = {"zone_id": "auto"}
     job["tasks"][0]["python_wheel_task"]["parameters"][1] = f"/dbfs/{folder}/conf/tasks/a.yml"

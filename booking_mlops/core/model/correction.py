@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,17 +30,21 @@ class Correction:
         return np.asarray(expit(_log_odds(p) + self.shift)) if self.shift else p
 
 
-def fit_correction(probabilities: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Correction:
-    """Return the correction with which as many cancellations are expected as there were; none without bookings."""
+def fit_correction(probabilities: npt.ArrayLike, cancelled: npt.ArrayLike, bookings: npt.ArrayLike = 1) -> Correction:
+    """Return the correction with which as many cancellations are expected as there were; none without bookings.
+
+    Each row stands for one booking, or for as many as `bookings` says, of which so many were `cancelled`.
+    """
     from scipy.optimize import brentq
     from scipy.special import expit
 
-    if len(labels) == 0:
+    odds, weights = _log_odds(np.asarray(probabilities, dtype=np.float64)), np.asarray(bookings, dtype=np.float64)
+    if len(odds) == 0:
         return Correction()
-    odds, cancelled = _log_odds(np.asarray(probabilities, dtype=np.float64)), float(np.sum(labels))
+    came = float(np.sum(cancelled))
 
     def missing(shift: float) -> float:
-        return float(expit(odds + shift).sum()) - cancelled
+        return float((expit(odds + shift) * weights).sum()) - came
 
     # When all ended the same way, no shift is far enough.
     if missing(_FARTHEST) <= 0 or missing(-_FARTHEST) >= 0:

@@ -150,7 +150,7 @@ def test_a_damaged_file_is_refused_and_the_tables_are_as_they_were(
     text = "\n".join([HEADER, *(line.replace("Online", "Onlïne") for line in lines[1:])])
     bad = tmp_path / ("bad.csv.gz" if kind == "cut gzip" else "bad.csv")
     bad.write_bytes(gzip.compress(text.encode())[:-400] if kind == "cut gzip" else text.encode("latin-1"))
-    message = "can't be read to its end" if kind == "cut gzip" else "not UTF-8 text: save the file as UTF-8"
+    message = "can't be read" if kind == "cut gzip" else "not UTF-8 text: set encoding, such as latin-1"
     with pytest.raises(DataQualityError, match=message):
         make_task(SetupData, spark, environment, f"source_csv={bad}").run()
     assert spark.table(environment.table("bookings")).count() == before

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from booking_mlops.core.bookings.tables import OUTLOOK
+from booking_mlops.core.model.correction import fit_correction
 from booking_mlops.errors import MissingTable
 from booking_mlops.services.backtest import read_backtest
 from booking_mlops.tasks.outlook import Outlook
@@ -76,10 +77,16 @@ def test_the_page_shows_the_dates_the_first_bookings_and_how_earlier_outlooks_di
     ahead = of_day(spark, environment, "predictions", LATER, "scored_on").merge(
         spark.table(environment.table("features")).toPandas(), on="booking_id"
     )
-    correction = read_backtest(registry, registry.require_champion()).correction
-    ahead["stake"] = correction.apply(ahead["cancellation_probability"]) * ahead["stay_price"]
+    # By now there are scores with outcomes, and they take the backtest's place.
+    assert "one of 33 % becomes" in pages[0]
+    assert "Of the bookings scored while they were open in the last 30 days that have" in pages[1]
+    correction = fit_correction(scores["cancellation_probability"], scores["is_canceled"])
+    ahead["p"] = correction.apply(ahead["cancellation_probability"])
+    rows = of_day(spark, environment, "outlook", LATER, "as_of")
+    assert rows["expected_cancellations"].sum() == pytest.approx(ahead["p"].sum(), rel=0.01)
+    ahead["stake"] = ahead["p"] * ahead["stay_price"]
     named = re.findall(r'<td class="lead">(INN\d+)</td>', pages[1])
-    assert named == ahead.nlargest(20, "stake")["booking_id"].tolist()
+    assert len(set(named) & set(ahead.nlargest(20, "stake")["booking_id"])) >= 18
 
 
 def test_a_day_made_again_is_replaced_only_when_something_has_changed(spark: Any, lived: Trained) -> None:
@@ -132,8 +139,8 @@ def test_a_version_without_a_backtest_is_taken_at_its_word(spark: Any, lived: Tr
     days = version.tags["backtest_days"]
     registry.client().delete_model_version_tag(environment.model_name, str(version.number), "backtest_days")
     try:
-        with broken(spark, environment, opened(LATER), "DELETE FROM {outlook} WHERE false"):
-            result = make_task(Outlook, spark, environment, f"env.as_of={LATER}").run()
+        with broken(spark, environment, opened(SEEN), "DELETE FROM {outlook} WHERE false"):
+            result = make_task(Outlook, spark, environment, f"env.as_of={SEEN}").run()
         assert all(one.expected == pytest.approx(one.uncorrected) for one in result.dates)
         assert "the probabilities are the model" in registry.read_file(*result.page)
     finally:

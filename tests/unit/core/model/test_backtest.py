@@ -27,6 +27,10 @@ def test_a_correction_expects_as_many_cancellations_as_there_were_and_keeps_the_
     corrected = correction.apply(p)
     assert corrected.sum() == pytest.approx(labels.sum(), rel=1e-6)
     assert (np.argsort(corrected) == np.argsort(p)).all()
+    # Two rows that stand for all of them say the same of two probabilities.
+    many = fit_correction([0.3, 0.6], [400, 700], [1000, 1000])
+    one_by_one = fit_correction(np.repeat([0.3, 0.6], 1000), np.repeat([1, 0, 1, 0], [400, 600, 700, 300]))
+    assert many.shift == pytest.approx(one_by_one.shift)
     assert build(Correction, json.loads(json.dumps(vars(correction))), "file") == correction
 
 
