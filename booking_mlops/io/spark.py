@@ -33,7 +33,7 @@ Measured on two cores: with 180,000 bookings in a CSV of 16 MB the whole run tak
 
 # A query over a small table runs once and ends before generated code and a second look at the plan pay off. What each
 # of these settings saves is in docs/adr/0010-start-up.md.
-_SHORT_QUERIES = {
+SHORT_QUERIES = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.adaptive.enabled": "false",
     # Otherwise one core reads a file of up to 4 MB alone.
@@ -54,7 +54,7 @@ def _local_conf(machine: Machine, jars: list[Path], small: bool, archive: Sequen
         *archive,
     )
     return {
-        **(_SHORT_QUERIES if small else {}),
+        **(SHORT_QUERIES if small else {}),
         "spark.master": "local[*]",
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
         "spark.driver.extraJavaOptions": " ".join(java),
