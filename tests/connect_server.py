@@ -27,8 +27,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def connect_server(lake: Path, log: Path) -> Iterator[str]:
-    """Start the server over the lake's warehouse; yield the address for SPARK_REMOTE."""
+def connect_server(lake: Path, log: Path, *, small: bool = True) -> Iterator[str]:
+    """Start the server over the lake's warehouse, set up for `small` tables; yield the address for SPARK_REMOTE."""
     import pyspark
 
     home = Path(pyspark.__file__).parent
@@ -36,7 +36,7 @@ def connect_server(lake: Path, log: Path) -> Iterator[str]:
     machine = Machine(on_cluster=False, lake=lake)
     port = free_port()
     conf = {
-        **_local_conf(machine, delta_jars(os.environ, java), True, ()),
+        **_local_conf(machine, delta_jars(os.environ, java), small, ()),
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
     }

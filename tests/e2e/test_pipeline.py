@@ -22,6 +22,7 @@ import pyarrow.dataset
 import pytest
 
 from tests.conftest import ROOT
+from tests.connect_server import connect_server
 
 PROGRAM = Path(sys.executable).with_name("booking-mlops")
 ROWS = 12_000
@@ -141,18 +142,25 @@ def test_everything_runs_twice_without_the_machines_java_and_the_second_run_chan
 
 
 @pytest.mark.xdist_group("undisturbed")
-def test_compiled_queries_give_what_interpreted_ones_do(
+def test_spark_connect_and_compiled_queries_give_what_a_laptops_spark_does(
     tmp_path: Path, undisturbed: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
-    # A small lake is interpreted; a large one, and every cluster, compiles.
-    compiled = (
-        "env.spark_conf={spark.sql.codegen.wholeStage: true, spark.sql.codegen.factoryMode: CODEGEN_ONLY, "
-        "spark.sql.adaptive.enabled: true}"
-    )
-    done = run(tmp_path / "lake", "run", *SMALL, "--set", compiled)
+    pytest.importorskip("grpc", reason="Spark Connect's client is not installed")
+    lake = tmp_path / "lake"
+    # As on a cluster: no Spark context, RDD or JVM in this process, compiled queries, adaptive plans.
+    with connect_server(lake, tmp_path / "server.log", small=False) as address:
+        done = subprocess.run(
+            [str(PROGRAM), "run", *SMALL],
+            cwd=ROOT,
+            env={**environment(lake, java=False), "SPARK_REMOTE": address},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     for name in SAME:
-        assert same(tmp_path / "lake", name) == same(undisturbed[0], name), name
+        assert same(lake, name) == same(undisturbed[0], name), name
 
 
 @contextmanager
