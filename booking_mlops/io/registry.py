@@ -256,12 +256,20 @@ class Registry:
 
     def versions(self) -> list[Version]:
         """Return every registered version, oldest first."""
+        from mlflow.exceptions import MlflowException
+
         client = self.client()
         found: list[Version] = []
         token = None
         with explained(f"versions of {self.model_name}"):
             while True:
-                page = client.search_model_versions(f"name = '{self.model_name}'", page_token=token)
+                try:
+                    page = client.search_model_versions(f"name = '{self.model_name}'", page_token=token)
+                except MlflowException as error:
+                    # Unity Catalog says so of a model without versions.
+                    if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                        raise
+                    return []
                 # Unity Catalog lists versions without their tags.
                 found.extend(
                     _version(item if self.has_stages else client.get_model_version(self.model_name, item.version))

@@ -27,6 +27,7 @@ class TaskEnvironment:
         return process.task_variables(
             {
                 "MLFLOW_TRACKING_URI": tracking_uri,
+                "MLFLOW_REGISTRY_URI": tracking_uri,
                 "MLFLOW_TRACKING_TOKEN": token,
                 **client_variables(self.url, token, workspace),
                 "BOOKING_PRINCIPAL": principal,
