@@ -97,6 +97,8 @@ def live_count(tables: Tables, as_of: date) -> LiveCount | None:
     # A score counts on each day it was given; a hundred probabilities say as much, however many scores there are.
     recent = given.where(f"scored_on > DATE'{since}'").withColumn("p", F.round("cancellation_probability", 2))
     counts = to_pandas(recent.groupBy("p").agg(F.count(LABEL).alias("scores"), F.sum(LABEL).alias("cancelled")))
+    # Spark's order differs from run to run, and with it the last digits of a sum.
+    counts = counts.sort_values("p", ignore_index=True)
     scores = int(counts["scores"].sum())
     if scores < _ENOUGH:
         return None
