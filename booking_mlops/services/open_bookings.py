@@ -33,6 +33,12 @@ def open_features(tables: Tables, features: DataFrame, as_of: date, bookings_ver
     return ahead.join(still_open.select("booking_id"), "booking_id", "left_semi")
 
 
+def any_arrival_ahead(features: DataFrame, as_of: date) -> bool:
+    """Say whether any booking arrives on the day `as_of` or later: Delta's log knows, without reading the table."""
+    last = latest_day(features, "arrival_date")
+    return last is not None and last >= as_of
+
+
 @dataclass(frozen=True)
 class ScoredBookings:
     """The open bookings that have a score of the day, and how many have none.
@@ -52,9 +58,7 @@ def scored_open_bookings(tables: Tables, as_of: date) -> ScoredBookings | None:
     Raises: MissingTable when none of them has been scored that day.
     """
     features = tables.read(FEATURE_TABLE.name)
-    # Delta's log knows whether any booking is yet to arrive.
-    last = latest_day(features, "arrival_date")
-    if last is None or last < as_of:
+    if not any_arrival_ahead(features, as_of):
         return None
     rows = open_features(tables, features, as_of)
     if tables.exists(PREDICTIONS.name):

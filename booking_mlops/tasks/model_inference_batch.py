@@ -18,9 +18,8 @@ from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import is_connect, set_at_run_time
-from booking_mlops.io.tables import latest_day
 from booking_mlops.services.drift import DriftConfig, drift_findings, load_reference, read_drift_sample
-from booking_mlops.services.open_bookings import open_features
+from booking_mlops.services.open_bookings import any_arrival_ahead, open_features
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
@@ -184,9 +183,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
 
         tables, as_of, asked = self.session.tables, self.session.as_of, self.config.scope
         closed = features.withColumn(_WAS_OPEN, F.lit(False))
-        # Delta's log knows whether any booking is yet to arrive.
-        last = latest_day(features, "arrival_date")
-        if last is not None and last >= as_of:
+        if any_arrival_ahead(features, as_of):
             version = tables.version(BOOKINGS.name)
             still_open = open_features(tables, features, as_of, version).withColumn(_WAS_OPEN, F.lit(True))
             if asked == "all":
