@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,15 @@ def latest_day(rows: DataFrame, column: str, before: date = date.max, condition:
         return newest
     found: date | None = rows.where(condition or f"{column} < DATE'{before}'").selectExpr(latest).collect()[0]["day"]
     return found
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """A commit of a table: its version, the fingerprint it recorded, and how many rows it wrote where it says so."""
+
+    version: int
+    fingerprint: str | None
+    rows_written: int | None
 
 
 class Tables:
@@ -163,11 +173,22 @@ class Tables:
 
         Raises: MissingTable.
         """
-        return self._last_commit(table)[0]
+        return self._last_commit(table).version
 
     def fingerprint(self, table: str) -> str | None:
         """Return the fingerprint that the last commit recorded; None when it recorded none."""
-        return _fingerprint_in(self._last_commit(table)[1]) if self.exists(table) else None
+        return self._last_commit(table).fingerprint if self.exists(table) else None
+
+    def version_and_rows(self, table: str, fingerprint: str) -> tuple[int, int]:
+        """Return the table's newest version and how many rows that has.
+
+        `fingerprint` is one that `write_once` recorded for the whole table: its commit says how many rows it wrote,
+        which spares counting them. They are counted when another commit came later.
+        """
+        last = self._last_commit(table)
+        if last.fingerprint == fingerprint and last.rows_written is not None:
+            return last.version, last.rows_written
+        return last.version, self.read(table, last.version).count()
 
     def written_last(self, table: str) -> str | None:
         """Return the newest fingerprint that a commit of the table recorded; later commits may have recorded none."""
@@ -177,12 +198,15 @@ class Tables:
         notes = (_fingerprint_in(row["userMetadata"]) for row in history.orderBy("version", ascending=False).collect())
         return next((note for note in notes if note is not None), None)
 
-    def _last_commit(self, table: str) -> tuple[int, str | None]:
+    def _last_commit(self, table: str) -> _Commit:
         if not self.exists(table):
             raise MissingTable(f"table {self.full_name(table)} does not exist; run the task that writes it first")
         row = self._spark.sql(f"DESCRIBE HISTORY {self.full_name(table)} LIMIT 1").first()
         assert row is not None, "a Delta table has at least one commit"
-        return int(row["version"]), row["userMetadata"]
+        written = (row["operationMetrics"] or {}).get("numOutputRows")
+        return _Commit(
+            int(row["version"]), _fingerprint_in(row["userMetadata"]), None if written is None else int(written)
+        )
 
     def write_once(self, table: Table, frame: DataFrame, fingerprint: str, *, where: str = "true") -> bool:
         """Replace the rows that meet `where` by `frame`, and create the table when it is not there.

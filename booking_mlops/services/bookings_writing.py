@@ -36,10 +36,15 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Written:
-    """Whether rejected rows and bookings had to be written; how many bookings a merge has added and changed."""
+    """Whether rejected rows and bookings had to be written; how many bookings a merge has added and changed.
+
+    `version` of `bookings` has `total` rows.
+    """
 
     rejected: bool
     bookings: bool
+    version: int
+    total: int
     merged: tuple[int, int] | None = None
 
 
@@ -68,9 +73,20 @@ def write_delivery(
     of_this_delivery = f"source_fingerprint = '{delivery.content}'"
     rejected_written = tables.write_once(REJECTED, rejected, delivery.fingerprint, where=of_this_delivery)
     if merge:
-        merged = tables.merge_once(BOOKINGS, bookings, delivery.fingerprint)
-        return Written(rejected_written, merged != (0, 0), merged)
-    return Written(rejected_written, tables.write_once(BOOKINGS, bookings, delivery.fingerprint))
+        merged = _merged(tables, bookings, delivery.fingerprint)
+        written = merged != (0, 0)
+    else:
+        merged, written = None, tables.write_once(BOOKINGS, bookings, delivery.fingerprint)
+    return Written(rejected_written, written, *tables.version_and_rows(BOOKINGS.name, delivery.fingerprint), merged)
+
+
+def _merged(tables: Tables, bookings: DataFrame, fingerprint: str) -> tuple[int, int]:
+    """Merge the bookings; return how many were added and changed."""
+    if tables.fingerprint(BOOKINGS.name) == fingerprint:
+        # They are all there is.
+        return 0, 0
+    # Another fingerprint than a snapshot's: the same file as a snapshot would remove the other bookings.
+    return tables.merge_once(BOOKINGS, bookings, f"{fingerprint}-merged")
 
 
 def holds_real_bookings(tables: Tables) -> bool:

@@ -74,14 +74,15 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
             keyed = bookings.selectExpr("*", feature_key_sql())
             bookings = keyed.where(sample_sql(sampling, "environment")).drop("feature_key")
 
-        def write(table: Table, rows: DataFrame, *made_from: object) -> bool:
+        def write(table: Table, rows: DataFrame, *made_from: object) -> tuple[bool, int, int]:
             fingerprint = hashlib.sha256(repr((version, sampling, *made_from)).encode()).hexdigest()
-            return tables.write_once(table, rows, fingerprint)
+            written = tables.write_once(table, rows, fingerprint)
+            return written, *tables.version_and_rows(table.name, fingerprint)
 
         features, labels = feature_select(), label_select()
-        features_written = write(FEATURE_TABLE, bookings.selectExpr(*features), features)
-        labels_written = write(LABELS, bookings.where(certain).selectExpr(*labels), labels, str(until))
-        rows = tables.read(FEATURE_TABLE.name).count()
+        features_written, features_version, rows = write(FEATURE_TABLE, bookings.selectExpr(*features), features)
+        certain_bookings = bookings.where(certain).selectExpr(*labels)
+        labels_written, labels_version, labelled = write(LABELS, certain_bookings, labels, str(until))
         if rows == 0:
             raise DataQualityError(
                 f"{tables.full_name(FEATURE_TABLE.name)} is empty: "
@@ -89,10 +90,10 @@ class FeatureTableCreation(Task[FeatureTableCreationConfig, FeatureTableCreation
             )
         return FeatureTableCreationResult(
             rows=rows,
-            labelled=tables.read(LABELS.name).count(),
+            labelled=labelled,
             as_of=as_of,
-            features_version=tables.version(FEATURE_TABLE.name),
-            labels_version=tables.version(LABELS.name),
+            features_version=features_version,
+            labels_version=labels_version,
             bookings_version=version,
             written=features_written or labels_written,
         )

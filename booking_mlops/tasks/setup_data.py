@@ -193,7 +193,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             # Writing has errors of its own, so what fails here is reading the file.
             cause = root_cause(error)
             raise DataQualityError(f"{source}: can't be read to its end: {cause}; nothing was written") from error
-        if files:
+        if files and not self._is_named(files):
             # Last: a run that ends before reads them again, which changes nothing.
             record_files(self.session.tables, files, self.session.clock(), self.session.as_of)
         return result
@@ -261,9 +261,9 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             states={row["state"]: row["rows"] for row in kinds if row["state"]},
             rejected=rejected,
             reasons=reasons,
-            total=self.session.tables.read(BOOKINGS.name).count(),
+            total=written.total,
             merged=written.merged,
-            bookings_version=self.session.tables.version(BOOKINGS.name),
+            bookings_version=written.version,
             replaced={name: standings[name] for name in (REPLACED, EQUAL, UPDATED) if standings[name]},
             no_guests=sum(row["no_guests"] for row in kinds),
             no_nights=sum(row["no_nights"] for row in kinds),
@@ -315,8 +315,13 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         if config.source_csv is None:
             return None
         files = list_files(session.spark, session.machine, databricks_path(config.source_csv))
-        once = len(files) > 1 and config.mode == "merge" and holds_real_bookings(session.tables)
+        once = not self._is_named(files) and config.mode == "merge" and holds_real_bookings(session.tables)
         return unread_files(session.tables, files) if once else files
+
+    def _is_named(self, files: Sequence[SourceFile]) -> bool:
+        """Say whether `source_csv` names a file, which is read whenever it is asked for; not a folder or a pattern."""
+        source = databricks_path(self.config.source_csv or "").rstrip("/")
+        return len(files) == 1 and files[0].name == source.rsplit("/", 1)[-1]
 
     def _lines(self, files: Sequence[SourceFile] | None) -> tuple[str, BookingLines]:
         """Return the source's name and its lines."""

@@ -117,6 +117,13 @@ def test_a_snapshot_replaces_everything_unless_too_many_bookings_would_go(
     assert ingest(lines[20:], "mode=snapshot", "max_removed_share=0.2").merged is None
     assert content(spark, environment).keys() == {line.split(",")[0] for line in lines[20:]}
     assert not ingest(lines[20:], "mode=snapshot").written
+    # Merged first, the same file as a snapshot still removes what it does not mention.
+    changed = [f"{line.rsplit(',', 1)[0]},Canceled" for line in lines[22:]]
+    merged = ingest(changed).merged
+    assert merged is not None
+    assert merged[1] > 0
+    removed = ingest(changed, "mode=snapshot")
+    assert (removed.written, removed.total, len(content(spark, environment))) == (True, 98, 98)
 
 
 def test_real_bookings_are_not_mixed_with_synthetic_ones(
