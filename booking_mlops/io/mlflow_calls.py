@@ -6,12 +6,18 @@ import io
 import logging
 import os
 import re
+import sqlite3
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from booking_mlops.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow.data.dataset import Dataset
 
 
 @contextmanager
@@ -22,9 +28,16 @@ def explained(doing: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, requests.RequestException, OSError) as error:
+    except (MlflowException, requests.RequestException, OSError, *_database_errors()) as error:
         text = [without_secrets(line) for line in str(error).strip().splitlines()]
         raise RegistryError(f"{doing}: {text[0][:500] if text else type(error).__name__}") from error
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of MLflow's database, which MLflow passes on while it opens it."""
+    # A package of MLflow's own; one that has raised an error is loaded.
+    loaded = sys.modules.get("sqlalchemy.exc")
+    return (sqlite3.Error, loaded.SQLAlchemyError) if loaded else (sqlite3.Error,)
 
 
 def without_secrets(text: str) -> str:
@@ -85,3 +98,12 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(before)
+
+
+def dataset(table: str, version: int) -> Dataset:
+    """Return what MLflow records of a Delta table, by its full name, as it was at a version."""
+    from mlflow.data.delta_dataset_source import DeltaDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    # From the name and version only: MLflow's own way to make it reads the table with Spark.
+    return MetaDataset(DeltaDatasetSource(delta_table_name=table, delta_table_version=version), name=table)

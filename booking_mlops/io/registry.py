@@ -1,7 +1,7 @@
 """MLflow: the experiment and the model registry; one class covers the three kinds of registry.
 
-The workspace registry (`databricks`) has stages and no aliases, Unity Catalog (`databricks-uc`) has
-aliases and no stages, every other server has both.
+The workspace registry (`databricks`) has stages and no aliases, Unity Catalog (`databricks-uc`) has aliases and no
+stages, every other server has both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from booking_mlops.errors import NoChampion, RegistryError
 from booking_mlops.io.machine import Machine
 from booking_mlops.io.mlflow_calls import (
+    dataset,
     explained,
     own_environment,
     own_logging,
@@ -26,11 +27,10 @@ from booking_mlops.io.mlflow_calls import (
     without_secrets,
     without_stray_folder,
 )
-from booking_mlops.io.mlflow_database import open_database
+from booking_mlops.io.mlflow_database import lakes_own, open_database
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.data.dataset import Dataset
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
@@ -109,19 +109,22 @@ class Registry:
         """False for Unity Catalog."""
         return self.registry_uri.split(":")[0] != "databricks-uc"
 
+    @property
+    def _in_lake(self) -> bool:
+        return self.tracking_uri == self._machine.tracking_uri
+
     def client(self) -> MlflowClient:
         """Return MLflow's client, made on first use; create the local store when there is none."""
         if self._client is None:
             import mlflow
 
-            if self.tracking_uri == self._machine.tracking_uri:
-                self._machine.lake.mkdir(parents=True, exist_ok=True)
             with own_environment():
                 mlflow.set_tracking_uri(self.tracking_uri)
                 mlflow.set_registry_uri(self.registry_uri)
             with (
                 explained(f"tracking server {without_secrets(self.tracking_uri)}"),
                 own_logging(),
+                lakes_own(self._machine.artifacts) if self._in_lake else nullcontext(),
                 without_stray_folder(),
             ):
                 self._client = open_database(
@@ -137,8 +140,7 @@ class Registry:
         with explained(f"experiment {self.experiment}"):
             found = client.get_experiment_by_name(self.experiment)
             if found is None:
-                local = self.tracking_uri == self._machine.tracking_uri
-                location = self._machine.artifacts.as_uri() if local else None
+                location = self._machine.artifacts.as_uri() if self._in_lake else None
                 try:
                     return str(client.create_experiment(self.experiment, artifact_location=location))
                 except MlflowException as error:
@@ -181,7 +183,9 @@ class Registry:
         import mlflow
 
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        links = {"model_id": model.model_id, "dataset": data and _dataset(data)} if model and model.model_id else {}
+        links: dict[str, Any] = {}
+        if model and model.model_id:
+            links = {"model_id": model.model_id, "dataset": data and dataset(data.table, data.version)}
         with explained("logging to the run"):
             mlflow.log_params(dict(params))
             mlflow.log_metrics(finite, **links)
@@ -191,13 +195,13 @@ class Registry:
         import mlflow
 
         with explained("logging the run's data"), quiet():
-            mlflow.log_input(_dataset(data), context=context)
+            mlflow.log_input(dataset(data.table, data.version), context=context)
 
     def log_files(self, files: Mapping[str, str | bytes]) -> None:
         """Log artifacts, path to content, to the active run."""
         import mlflow
 
-        with tempfile.TemporaryDirectory() as folder, explained("logging artifacts to the run"):
+        with explained("logging artifacts to the run"), tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 target = Path(folder) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -346,7 +350,7 @@ class Registry:
         import mlflow
 
         client = self.client()
-        with tempfile.TemporaryDirectory() as folder, explained(f"{name} of run {run_id}"), quiet():
+        with explained(f"{name} of run {run_id}"), tempfile.TemporaryDirectory() as folder, quiet():
             # By its own address: asked for by run and name, MLflow 3 answers nothing instead of raising an error.
             address = f"{client.get_run(run_id).info.artifact_uri}/{name}"
             file = mlflow.artifacts.download_artifacts(address, dst_path=folder, tracking_uri=self.tracking_uri)
@@ -390,12 +394,3 @@ class Registry:
 
 def _version(found: ModelVersion) -> Version:
     return Version(found.name, int(found.version), str(found.run_id), dict(found.tags or {}))
-
-
-def _dataset(data: TableVersion) -> Dataset:
-    from mlflow.data.delta_dataset_source import DeltaDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-
-    # From the name and version only: MLflow's own way to make it reads the table with Spark.
-    source = DeltaDatasetSource(delta_table_name=data.table, delta_table_version=data.version)
-    return MetaDataset(source, name=data.table)
