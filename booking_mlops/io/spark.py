@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import locale
 import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +20,7 @@ from booking_mlops.io.class_archive import archive_options
 from booking_mlops.io.delta_libraries import delta_jars
 from booking_mlops.io.java import find_java
 from booking_mlops.io.machine import Machine, shared_folder
+from booking_mlops.table import sql_literal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -40,6 +43,8 @@ SHORT_QUERIES = {
     "spark.sql.files.openCostInBytes": "0",
 }
 _FIRST_COMPILER_ONLY = ("-XX:TieredStopAtLevel=1",)
+# In another language upper and lower case, and the signs in numbers, are not those that Spark's and Delta's names have.
+_ENGLISH = ("-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
 
 
 def _local_conf(machine: Machine, jars: list[Path], small: bool, archive: Sequence[str]) -> dict[str, str]:
@@ -47,9 +52,16 @@ def _local_conf(machine: Machine, jars: list[Path], small: bool, archive: Sequen
     log4j = Path(__file__).with_name("log4j2.properties")
     java = (
         f"-Dlog4j2.configurationFile={log4j.as_uri()}",
+        # Java knows neither TMPDIR nor Python's other choices.
+        f'"-Djava.io.tmpdir={_temporary_folder()}"',
+        *_ENGLISH,
         "-XX:+UseParallelGC",
         # Room for Spark's and Delta's classes: Java collects all its garbage four times on the way there otherwise.
         "-XX:MetaspaceSize=256m",
+        # The code that is compiled for one query after another: with the first compiler only, Java would keep 48 MB.
+        "-XX:ReservedCodeCacheSize=512m",
+        # Java would write its figures to /tmp, and break off when there is no room.
+        "-XX:-UsePerfData",
         *(_FIRST_COMPILER_ONLY if small else ()),
         *archive,
     )
@@ -114,6 +126,7 @@ def spark_session(
     # imports something else.
     with suppress(ImportError):
         importlib.import_module("distutils.version")
+    _raise_errors_only()
     settings = {key: _as_text(value) for key, value in conf.items()}
     if machine.on_cluster or environ.get("SPARK_REMOTE"):
         session = SparkSession.builder.getOrCreate()
@@ -125,6 +138,17 @@ def spark_session(
     if not machine.on_cluster:
         register_tables(session, machine)
     return session
+
+
+def _raise_errors_only() -> None:
+    """Keep Spark 4 from printing a page for an error of a query that it also raises."""
+    # Spark 3 has no such module.
+    with suppress(ImportError):
+        from pyspark.logger import PySparkLogger
+
+        for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+            # By its own function: Spark could not use a logger of another class.
+            PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def set_at_run_time(session: SparkSession, key: str, value: str | None) -> None:
@@ -180,6 +204,9 @@ def _start_local(
         os.environ["JAVA_HOME"] = java.home
     # Spark's launcher looks at the variable before the setting, and would take the system's Python.
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    if sys.platform == "linux" and names_differ(sys.getfilesystemencoding(), locale.nl_langinfo(locale.CODESET)):
+        # Java names files by it; it could not open what has an umlaut in its name.
+        os.environ["LC_ALL"] = "C.UTF-8"
     builder = SparkSession.builder.appName("booking_mlops")
     jars = delta_jars(environ, java)
     libraries = (pyspark.__version__, *(jar.name for jar in jars))
@@ -203,6 +230,18 @@ def _start_local(
         raise RuntimeSetupError(f"Spark does not start: {str(error).splitlines()[0]}") from error
 
 
+def names_differ(python: str, system: str) -> bool:
+    """Say whether Python encodes names of files as UTF-8, which it does in the locale C too, and Java would not."""
+    return python == "utf-8" and system.upper().replace("-", "") != "UTF8"
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError as error:
+        raise RuntimeSetupError(f"{error.strerror}; make room, or set TMPDIR to a folder with room") from None
+
+
 def register_tables(session: SparkSession, machine: Machine) -> None:
     """Make the tables under the warehouse known to this session.
 
@@ -222,4 +261,6 @@ def register_tables(session: SparkSession, machine: Machine) -> None:
             known[database] = {row["tableName"] for row in session.sql(f"SHOW TABLES IN {database}").collect()}
         if table.name not in known[database]:
             name = f"{database}.`{table.name}`"
-            session.sql(f"CREATE TABLE IF NOT EXISTS {name} USING DELTA LOCATION '{table.as_uri()}'")
+            # As a path, not as an address: Spark would take `%20` as it is.
+            location = sql_literal(f"file:{table}")
+            session.sql(f"CREATE TABLE IF NOT EXISTS {name} USING DELTA LOCATION {location}")

@@ -27,6 +27,7 @@ from tests.connect_server import connect_server
 PROGRAM = Path(sys.executable).with_name("booking-mlops")
 ROWS = 12_000
 MODEL = "booking_cancellation_local"
+ODD = "My Läke 100%"
 SMALL = ["--set", f"setup_data.made_rows={ROWS}", "--set", "setup_data.synthetic_open_bookings=false"]
 
 
@@ -38,10 +39,10 @@ def environment(lake: Path, java: bool) -> dict[str, str]:
     return environ
 
 
-def run(lake: Path, *arguments: str, java: bool = True) -> subprocess.CompletedProcess[str]:
+def run(lake: Path, *arguments: str, java: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(PROGRAM), *arguments], cwd=ROOT, env=environment(lake, java), capture_output=True, text=True, timeout=400,
-        check=False,
+        [str(PROGRAM), *arguments], cwd=ROOT, env={**environment(lake, java), **environ}, capture_output=True,
+        encoding="utf-8", timeout=400, check=False,
     )  # fmt: skip
 
 
@@ -101,10 +102,16 @@ def same(lake: Path, name: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A lake after one run, without the machine's Java, and what the run said."""
+    """A lake after one run, and what the run said.
+
+    It ran without the machine's Java, a home and a language, with odd names of folders; then the lake was moved.
+    """
     lake = tmp_path_factory.mktemp("undisturbed") / "lake"
-    done = run(lake, "run", *SMALL, java=False)
+    odd, temporary = lake.with_name(ODD), lake.with_name("other tmp")
+    temporary.mkdir()
+    done = run(odd, "run", *SMALL, java=False, HOME=str(lake / "no home"), LC_ALL="C", TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
+    odd.rename(lake)
     return lake, done
 
 
@@ -116,9 +123,9 @@ def test_everything_runs_twice_without_the_machines_java_and_the_second_run_chan
     for label in ("rows in", "ROC AUC", "promoted: first model to pass the gates", "predictions", "where to look"):
         assert label in first.stdout
     assert "no booking is open and arrives on" in first.stdout
-    page = re.search(r"pages +(\S+/report\.html)", first.stdout)
+    page = re.search(r"pages +(\S.*/report\.html)", first.stdout)
     assert page is not None
-    assert Path(page[1]).is_file()
+    assert Path(page[1].replace(ODD, lake.name)).is_file()
     counts = {name: rows(lake, name) for name in ("bookings", "bookings_rejected", "features", "labels", "predictions")}
     assert counts["bookings"] + counts["bookings_rejected"] == ROWS
     assert counts["bookings"] == counts["features"] == counts["labels"] == counts["predictions"]
