@@ -11,9 +11,11 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import json
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
@@ -25,6 +27,7 @@ from booking_mlops.config.environment import EnvConfig
 from booking_mlops.config.loader import load, load_environment, parse_setting
 from booking_mlops.config.paths import python_path
 from booking_mlops.errors import BookingMlopsError, ConfigError
+from booking_mlops.io.faults import fault_of_the_machine
 from booking_mlops.io.machine import Machine
 from booking_mlops.session import Clock, Session, utc_now
 from booking_mlops.tasks import task_keys, task_type
@@ -32,6 +35,8 @@ from booking_mlops.tasks.task import Task
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
 
 PIPELINE = ("setup_data", "feature_table_creation", "model_train", "model_inference_batch", "outlook")
 """The tasks of `booking-mlops run`, in order."""
@@ -243,7 +248,7 @@ def _where_to_look(session: Session) -> list[tuple[str, str]]:
         lines.append(("", str(_database_folder(machine, database))))
     lines.append(("MLflow", registry.tracking_uri))
     if registry.tracking_uri == machine.tracking_uri:
-        lines.append(("", f"see it with: mlflow ui --backend-store-uri {registry.tracking_uri}"))
+        lines.append(("", f"see it with: mlflow ui --backend-store-uri {shlex.quote(registry.tracking_uri)}"))
     return lines
 
 
@@ -265,8 +270,12 @@ def exit_unless_done(action: Callable[[], object], *, verbose: bool = False) -> 
 
 
 def exit_code_of(action: Callable[[], object], *, verbose: bool = False) -> int:
-    """Run `action` and return its exit code; an expected failure becomes one line on stderr and code 1."""
+    """Run `action` and return its exit code; an expected failure becomes one line on stderr and code 1.
+
+    So does what the machine refuses, such as room on a disk; `verbose` shows where it did.
+    """
     start_logging(verbose)
+    _speak_in_any_locale()
     _spare_garbage_collection()
     try:
         action()
@@ -276,7 +285,22 @@ def exit_code_of(action: Callable[[], object], *, verbose: bool = False) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        fault = fault_of_the_machine(error)
+        if fault is None:
+            raise
+        log.debug("what the machine refused", exc_info=True)
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _speak_in_any_locale() -> None:
+    """Write signs that the locale's encoding lacks as their numbers, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        # A notebook's take every sign.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def start_logging(verbose: bool) -> None:

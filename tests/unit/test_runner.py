@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
+import io
+import os
+import sys
 
 import pytest
 
@@ -20,6 +24,22 @@ def test_a_bug_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         runner.exit_code_of(bug)
+
+
+def test_what_the_machine_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/report.html")
+
+    assert runner.exit_code_of(full) == 1
+    assert capsys.readouterr().err == "error: /data/report.html: No space left on device\n"
+
+
+def test_signs_that_the_locale_lacks_do_not_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert runner.exit_code_of(lambda: print("Zürich → Genève")) == 0
+    sys.stdout.flush()
+    assert written.getvalue() == b"Z\\xfcrich \\u2192 Gen\\xe8ve\n"
 
 
 def test_what_is_imported_in_the_background_exists() -> None:

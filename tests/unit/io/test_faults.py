@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from booking_mlops.io.faults import fault_of_the_machine
+
+pytest.importorskip("pyspark")
+from pyspark.errors import PySparkException
+
+TRACE = """An error occurred while calling o1.collect.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 1 times
+\tat org.apache.spark.scheduler.DAGScheduler.abortStage(DAGScheduler.scala:2)
+Caused by: java.io.IOException: No space left on device
+\tat java.base/java.io.FileOutputStream.writeBytes(Native Method)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PySparkException(TRACE), "No space left on device"),
+        (PySparkException("[TABLE_OR_VIEW_NOT_FOUND] The table `a` cannot be found."), None),
+        (PermissionError(13, "Permission denied", "/lake"), "/lake: Permission denied"),
+        (MemoryError(), "Python has no memory left"),
+        (OSError("raised by a library, without a number"), None),
+        (ZeroDivisionError(), None),
+    ],
+)
+def test_what_the_machine_refuses_is_told_from_a_mistake(error: Exception, said: str | None) -> None:
+    assert fault_of_the_machine(error) == said
