@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,13 +16,15 @@ from booking_mlops.io.machine import Machine
 
 if TYPE_CHECKING:
     from pyspark.errors import AnalysisException
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Row, SparkSession
 
 Form = Literal["file", "delta", "table"]
 
 _NAME = r"`?[A-Za-z_][\w-]*`?"
 _TABLE = re.compile(rf"{_NAME}\.{_NAME}(\.{_NAME})?")
 _FILE_ENDINGS = ("csv", "tsv", "txt", "dat", "gz", "bz2", "zip", "parquet", "xlsx", "xls", "ods", "json", "bak")
+_TOGETHER = timedelta(seconds=0.5)
+_EPOCH = datetime.fromtimestamp(0, timezone.utc)
 _GLOB = "*?[]{}\\"
 _DELTA_LOG = "_delta_log"
 _DATABRICKS_ROOTS = ("/Volumes/", "/dbfs/", "/FileStore/")
@@ -43,24 +46,44 @@ class SourceFile:
 
 
 def list_files(spark: SparkSession, machine: Machine, source: str) -> list[SourceFile]:
-    """Return the files that `source` means, the one changed first in front; of the same time, by name.
+    """Return the files that `source` means, as `in_order` puts them.
 
     `source` is a file, a folder, a pattern or a table's name. A path that exists is that path, whatever signs its name
     has; a folder's files are those directly in it whose names begin with neither `.`, `_` nor `~`.
 
-    Raises: DataQualityError when there is none.
+    Raises: DataQualityError when there is none, or it can't be looked at.
     """
     local = local_path(source, machine)
     found = local_files(local) if local is not None else _remote_files(spark, source)
     if not found and _is_table_name(source):
         found = _table(spark, source)
     if not found:
-        what = "no files in this folder" if local is not None and local.is_dir() else "no such file"
-        raise DataQualityError(f"{source}: {what}; put Booking.csv there or change source_csv")
+        raise DataQualityError(f"{source}: {_what_is_there(local)}; put Booking.csv there or change source_csv")
     names = Counter(file.name for file in found)
     # Of different folders: files that share a name are called by their paths.
     named = (replace(file, name=file.path) if names[file.name] > 1 else file for file in found)
-    return sorted(named, key=lambda file: (file.modified, file.name))
+    return in_order(named)
+
+
+def in_order(files: Iterable[SourceFile]) -> list[SourceFile]:
+    """Return the files, the one changed first in front.
+
+    Files that were changed within `_TOGETHER` of one another were copied or unpacked together: they are by name.
+    """
+    batches: list[list[SourceFile]] = []
+    for file in sorted(files, key=lambda file: file.modified):
+        if batches and file.modified - batches[-1][-1].modified <= _TOGETHER:
+            batches[-1].append(file)
+        else:
+            batches.append([file])
+    return [file for batch in batches for file in sorted(batch, key=lambda file: file.name)]
+
+
+def _what_is_there(path: Path | None) -> str:
+    if path is not None and path.is_dir():
+        return "no files in this folder"
+    # Each file is read twice.
+    return "a pipe or a device, not a file" if path is not None and path.exists() else "no such file"
 
 
 def local_path(source: str, machine: Machine) -> Path | None:
@@ -75,7 +98,18 @@ def local_path(source: str, machine: Machine) -> Path | None:
 
 
 def local_files(path: Path) -> list[SourceFile]:
-    """Return the files of this machine that a path, a folder or a pattern means; none when there are none."""
+    """Return the files of this machine that a path, a folder or a pattern means; none when there are none.
+
+    Raises: DataQualityError when they can't be looked at.
+    """
+    try:
+        return _local_files(path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataQualityError(f"{path}: {why}; nothing was written") from error
+
+
+def _local_files(path: Path) -> list[SourceFile]:
     if path.is_file():
         return [_local(path)]
     if path.is_dir():
@@ -126,15 +160,21 @@ def _table(spark: SparkSession, name: str) -> list[SourceFile]:
         return []
     shown = name.replace("`", "")
     try:
-        last = spark.sql(f"DESCRIBE HISTORY {name} LIMIT 1").collect()[0]
+        last = _last_commit(spark, name)
     except AnalysisException:
         # A view, or a table of another format: nothing says when it changed.
         return [SourceFile(name, shown, datetime.now(timezone.utc), 0, "table")]
-    return [SourceFile(name, shown, _in_utc(last["timestamp"]), int(last["version"]), "table")]
+    return [SourceFile(name, shown, _moment(last["micros"]), int(last["version"]), "table")]
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+def _last_commit(spark: SparkSession, table: str) -> Row:
+    history = spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1")
+    return history.selectExpr("version", "unix_micros(timestamp) AS micros").collect()[0]
+
+
+def _moment(micros: int) -> datetime:
+    """Return a time that Spark gives as a number: as a time it would be one of the machine's time zone."""
+    return _EPOCH + timedelta(microseconds=micros)
 
 
 def _remote_files(spark: SparkSession, source: str) -> list[SourceFile]:
@@ -153,14 +193,15 @@ def _listed(spark: SparkSession, path: str) -> list[SourceFile]:
 
     try:
         # Of the files only the name, time and size are asked for: their content is not read.
-        listed = spark.read.format("binaryFile").load(path).select("path", "modificationTime", "length").collect()
+        found = spark.read.format("binaryFile").load(path)
+        listed = found.selectExpr("path", "unix_micros(modificationTime)", "length").collect()
     except AnalysisException as error:
         condition = condition_of(error) or ""
         # A cluster refuses to list a Delta table's files, which `_remote_delta` finds.
         if condition != "PATH_NOT_FOUND" and "DELTA" not in condition:
             raise
         return []
-    files = (SourceFile(row[0], row[0].rsplit("/", 1)[-1], _in_utc(row[1]), row[2]) for row in listed)
+    files = (SourceFile(row[0], row[0].rsplit("/", 1)[-1], _moment(row[1]), row[2]) for row in listed)
     return [file for file in files if _is_data(file.name)]
 
 
@@ -170,11 +211,11 @@ def _remote_delta(spark: SparkSession, source: str) -> list[SourceFile]:
     if "`" in source:
         return []
     try:
-        last = spark.sql(f"DESCRIBE HISTORY delta.`{source}` LIMIT 1").collect()[0]
+        last = _last_commit(spark, f"delta.`{source}`")
     except AnalysisException:
         return []
     name = source.rstrip("/").rsplit("/", 1)[-1]
-    return [SourceFile(source, name, _in_utc(last["timestamp"]), int(last["version"]), "delta")]
+    return [SourceFile(source, name, _moment(last["micros"]), int(last["version"]), "delta")]
 
 
 def spark_path(path: str) -> str:

@@ -7,8 +7,9 @@ import csv
 import gzip
 import io
 import os
+import time
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,7 @@ def test_of_a_folder_later_files_win_and_later_lines_and_each_says_what_became_o
     ]
 
 
-def test_tables_are_sources_too(spark: Any, tmp_path: Path, environment: Any) -> None:
+def test_tables_are_sources_too(spark: Any, tmp_path: Path, environment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = spark.createDataFrame(
         [("1", 2.0, 0, 1, 2, "BB", True, "R", 3, "Online", False, 0, 0, 1.234, 1, date(2017, 2, 1), None)],
         "Booking_ID STRING, adults DOUBLE, children INT, weekend_nights INT, week_nights INT, meal_plan STRING, "
@@ -276,6 +277,13 @@ def test_tables_are_sources_too(spark: Any, tmp_path: Path, environment: Any) ->
         assert (row["reason"], row["source_line"], row["average_price"], row["repeated"]) == ("", 1, 1.234, 0)
         assert (row["date_of_reservation"], row["booking_status"]) == (date(2017, 2, 1), "Open")
         assert '"Average_Price":1.234' in row["raw_row"]
+        # Spark's times are those of the machine's zone.
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "Asia/Tokyo")
+            time.tzset()
+            (listed,) = list_files(spark, LAPTOP, str(source))
+        time.tzset()
+        assert abs(datetime.now(timezone.utc) - listed.modified) < timedelta(minutes=10)
     with pytest.raises(DataQualityError, match="no such file"):
         read(spark, f"spark_catalog.{environment.schema}.none")
 
