@@ -122,13 +122,13 @@ class Tables:
         log.info("created %s", full)
 
     def _create(self, table: str, statement: str) -> None:
-        for wait in (0.5, 1.0, 2.0, 0.0):
+        for wait in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 0.0):
             try:
                 with self._writing(table):
                     self._spark.sql(statement)
                 return
             except WriteFailed as error:
-                if not wait or not _is_being_created(error.__cause__):
+                if not wait or not (_is_conflict(error.__cause__) or _is_being_created(error.__cause__)):
                     raise
                 # The other run is about to commit; then the statement finds its table.
                 time.sleep(wait)
@@ -151,7 +151,7 @@ class Tables:
         try:
             yield
         except spark_errors() as error:
-            if _is_conflict(error):
+            if _is_conflict(error) or _is_being_created(error):
                 why = "another run wrote it at the same time; run this one again"
             else:
                 why = f"{root_cause(error)}; the table is as it was"
@@ -352,7 +352,7 @@ def _is_conflict(error: BaseException | None) -> bool:
 
 def _is_being_created(error: BaseException | None) -> bool:
     """Say whether another run is creating the same table right now."""
-    return _is_conflict(error) or "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION" in _text(error)
+    return "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION" in _text(error)
 
 
 def root_cause(error: BaseException) -> str:
