@@ -180,7 +180,8 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
     types = [task_type(key) for key in PIPELINE]
     configs = [load_config(task, *config_files(task.key(), arguments), settings[task.key()]) for task in types]
     session = make_session(types[0], configs[0], archive_classes=True)
-    lines, pages = [], []
+    lines: list[str] = []
+    pages: list[tuple[str, str]] = []
     with _progress(len(types)) as bar, logging_redirect_tqdm():
         # Spark keeps both cores busy while it starts; the first task leaves one idle.
         _ = session.spark
@@ -188,7 +189,12 @@ def run_pipeline(arguments: argparse.Namespace) -> None:
         for task, config in zip(types, configs, strict=True):
             bar.set_description_str(task.name)
             start = time.monotonic()
-            result = task(config, session).run()
+            try:
+                result = task(config, session).run()
+            except BookingMlopsError:
+                # What the tasks before it did is the first thing to look at.
+                print("\n".join(lines), end="\n\n", flush=True)
+                raise
             lines.append(f"\n{task.name}  ({time.monotonic() - start:.1f} s)\n{format_summary(result.summary())}")
             pages += [] if result.page is None else [result.page]
             bar.update()

@@ -41,6 +41,9 @@ PRODUCTION = "Production"
 FEATURES_VERSION_TAG = "features_version"
 LABELS_VERSION_TAG = "labels_version"
 TRAINING_ROWS_TAG = "training_rows"
+AS_OF_TAG = "as_of"
+CONFIRMED_BY_TAG = "confirmed_by"
+"""A champion's tag: the version that was trained later and was not better."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,12 @@ class Registry:
             if self.has_aliases:
                 self.client().set_registered_model_alias(self.model_name, CHALLENGER, made.version)
         return _version(made)
+
+    def set_tag(self, number: int, name: str, value: str) -> None:
+        """Give a version a tag, in place of the one it has of that name."""
+        client = self.client()
+        with explained(f"tag {name} of {self.model_name} version {number}"), quiet():
+            client.set_model_version_tag(self.model_name, str(number), name, value)
 
     def version(self, number: int) -> Version:
         """Return a registered version.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from booking_mlops.core.bookings import dates, numbers
 from booking_mlops.core.bookings.evidence import Tally, tallied
 from booking_mlops.core.bookings.header import DATE, PARTS, Header
-from booking_mlops.core.bookings.quality import DAY, ISO, RowRules, raw_name, reason_sql, value_sql
+from booking_mlops.core.bookings.quality import DAY, ISO, REPLACED_BY, RowRules, raw_name, reason_sql, value_sql
 from booking_mlops.core.bookings.records import MAX_LINES, joined_records
 from booking_mlops.core.bookings.schema import CSV_COLUMNS
 from booking_mlops.core.bookings.spelling import MAX_SPELLINGS
@@ -334,7 +334,7 @@ def with_standing(judged: DataFrame) -> DataFrame:
         f"WHEN _last._content = _content THEN '{EQUAL}' "
         f"WHEN file_order = _last.file_order THEN '{REPLACED}' ELSE '{UPDATED}' END"
     )
-    replaced = f"IF(standing = '{REPLACED}', concat('Booking_ID: replaced by line ', _last.source_line), reason)"
+    replaced = f"IF(standing = '{REPLACED}', concat('{REPLACED_BY}', _last.source_line), reason)"
     marked = (
         judged.withColumn("_content", F.expr(content))
         .withColumn("_last", last)

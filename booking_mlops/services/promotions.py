@@ -8,7 +8,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from booking_mlops.core.bookings.tables import PROMOTIONS
-from booking_mlops.core.model.promotion import Decision
+from booking_mlops.core.model.promotion import Decision, GateResult, remedy
+from booking_mlops.errors import NoChampion
 from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import Version
 from booking_mlops.session import Session
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROLLED_BACK = "rolled_back"
+REJECTED = "rejected"
 
 
 class PromotionHistory:
@@ -116,3 +118,24 @@ class PromotionHistory:
             "gates": gates,
         }
         session.tables.append_new(PROMOTIONS.name, [row], PROMOTIONS.key[0])
+
+
+def require_champion(session: Session) -> Version:
+    """Return the champion.
+
+    Raises: NoChampion, which says what refused the last candidate, by how much, and what can be done.
+    """
+    champion = session.registry.champion()
+    if champion is not None:
+        return champion
+    decisions = PromotionHistory(session).rows()
+    if not decisions or decisions[0]["decision"] != REJECTED:
+        return session.registry.require_champion()
+    last = decisions[0]
+    refusals = [gate for gate in (GateResult(**one) for one in json.loads(last["gates"])) if not gate.passed]
+    which = "the only candidate" if len(decisions) == 1 else f"the last of {len(decisions)} candidates"
+    raise NoChampion(
+        f"version {last['challenger_version']} of {session.env.model_name}, {which}, was refused by "
+        f"{'a gate' if len(refusals) == 1 else f'{len(refusals)} gates'}, so no model can score: "
+        + ". ".join(f"{gate.name}: {gate.reason}: {remedy(gate.name)}" for gate in refusals)
+    )

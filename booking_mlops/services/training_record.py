@@ -20,6 +20,7 @@ from booking_mlops.core.model.slices import slices
 from booking_mlops.core.reports import model_report, plots
 from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import (
+    AS_OF_TAG,
     FEATURES_VERSION_TAG,
     LABELS_VERSION_TAG,
     TRAINING_ROWS_TAG,
@@ -41,12 +42,16 @@ REPORT_FILE = "report.html"
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted model and its evaluation. `scores` are the holdout's probabilities, by challenger and champion."""
+    """A fitted model and its evaluation.
+
+    `scores` are the holdout's probabilities, by challenger and champion; `all_rows` are the metrics with the twins.
+    """
 
     model: Pipeline
     data: TrainingData
     scores: Scores
     metrics: Metrics
+    all_rows: Metrics
     bounds: Mapping[str, Interval]
     backtest: Backtest
     decision: Decision
@@ -55,17 +60,17 @@ class Trained:
 class TrainingRecord:
     """Writes a training to MLflow: one run with metrics, parameters, files and the model, and a registered version.
 
-    `config` is the configuration as JSON; `max_reference_rows` is the size of the reference sample.
+    `config` is the configuration as JSON; `known` are the bookings that new ones will be compared with.
     """
 
     def __init__(
-        self, session: Session, recipe: TrainingRecipe, costs: Costs, *, config: str, max_reference_rows: int
+        self, session: Session, recipe: TrainingRecipe, costs: Costs, *, config: str, known: pd.DataFrame
     ) -> None:
         self._session = session
         self._recipe = recipe
         self._costs = costs
         self._config = config
-        self._max_reference_rows = max_reference_rows
+        self._known = known
 
     def write(self, trained: Trained) -> tuple[str, Version]:
         """Record a training; return its run id and the version it was registered as.
@@ -102,12 +107,12 @@ class TrainingRecord:
         return {
             "git_commit": git_commit(),
             "environment": self._session.env.environment,
-            "as_of": self._session.as_of.isoformat(),
+            AS_OF_TAG: self._session.as_of.isoformat(),
             FEATURES_VERSION_TAG: str(data.features_version),
             LABELS_VERSION_TAG: str(data.labels_version),
             TRAINING_ROWS_TAG: str(len(data.train)),
             BACKTEST_DAYS_TAG: str(len(trained.backtest.days)),
-            REFERENCE_ROWS_TAG: str(min(len(data.train), self._max_reference_rows)),
+            REFERENCE_ROWS_TAG: str(len(self._known)),
             # MLflow shows this text on the run's own page.
             "mlflow.note.content": f"{decision.outcome}: {decision.reason}\n\nReport: `{REPORT_FILE}`.",
         }
@@ -121,6 +126,7 @@ class TrainingRecord:
         labels, probabilities = trained.data.labels, trained.scores["challenger"]
         return {
             **{f"holdout_{name}": value for name, value in trained.metrics.as_dict().items()},
+            **{f"holdout_all_rows_{name}": value for name, value in trained.all_rows.as_dict().items()},
             **_as_of_metrics(trained.backtest),
             **{f"holdout_{name}_lower": bound.lower for name, bound in trained.bounds.items()},
             **{f"holdout_{name}_upper": bound.upper for name, bound in trained.bounds.items()},
@@ -132,15 +138,12 @@ class TrainingRecord:
     def _files(self, trained: Trained, inputs: pd.DataFrame, tags: Mapping[str, str]) -> dict[str, str | bytes]:
         """Return the run's artifacts beside the model, by path: configuration, decision, plots, report, sample."""
         pictures = self._pictures(trained, inputs)
-        sample = reference_file(
-            trained.data.train, self._recipe.inputs, self._max_reference_rows, self._recipe.model.seed
-        )
         return {
             CONFIG_FILE: self._config,
             "decision.json": json.dumps(dataclasses.asdict(trained.decision), indent=2, default=str),
             BACKTEST_FILE: backtest_file(trained.backtest),
             REPORT_FILE: self._report(trained, pictures, tags),
-            REFERENCE_FILE: sample,
+            REFERENCE_FILE: reference_file(self._known),
             **{f"plots/{name}.png": png for name, png in pictures.items()},
         }
 
@@ -166,7 +169,7 @@ class TrainingRecord:
             "Features": ", ".join(self._recipe.inputs),
             "Model": ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(self._recipe.model).items()),
             "Delta versions": f"features {data.features_version}, labels {data.labels_version}",
-            "As of": tags["as_of"],
+            "As of": tags[AS_OF_TAG],
             "Git commit": tags["git_commit"],
         }
         return model_report.render(
@@ -174,6 +177,7 @@ class TrainingRecord:
                 title=f"{self._session.env.model_name}: a challenger of {self._session.clock():%Y-%m-%d}",
                 decision=trained.decision,
                 metrics=trained.metrics,
+                all_rows=trained.all_rows,
                 intervals=trained.bounds,
                 champion=comparison.champion if comparison else None,
                 backtest=trained.backtest,
@@ -213,6 +217,7 @@ def metrics_json(trained: Trained, champion_bounds: Mapping[str, Interval]) -> s
 
     content: dict[str, Any] = {
         "challenger": described(trained.metrics, trained.bounds),
+        "challenger_all_rows": trained.all_rows.as_dict(),
         "challenger_as_of": _as_of_metrics(trained.backtest),
     }
     comparison = trained.decision.comparison

@@ -18,12 +18,12 @@ from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import is_connect, set_at_run_time
-from booking_mlops.services.drift import DriftConfig, drift_findings, load_reference, read_drift_sample
+from booking_mlops.services.drift import Baseline, DriftConfig, drift_findings, load_baseline, read_drift_sample
 from booking_mlops.services.open_bookings import any_arrival_ahead, open_features
+from booking_mlops.services.promotions import require_champion
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
-    import pandas as pd
     from pyarrow import RecordBatch
     from pyspark.sql import Column, DataFrame
 
@@ -142,7 +142,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         DriftAlarm when the policy is to hold the scores; DataQualityError when rows are doubled or lost; WriteFailed.
         """
         tables, registry = self.session.tables, self.session.registry
-        champion = registry.require_champion()
+        champion = require_champion(self.session)
         version = tables.version(FEATURE_TABLE.name)
         features = tables.read(FEATURE_TABLE.name, version)
         names = tuple(registry.input_schema(champion))
@@ -211,11 +211,11 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         tables, registry, policy = self.session.tables, self.session.registry, self.config.drift.policy
         tables.ensure(PREDICTIONS)
         # Read before anything is scored: when it can't be read, nothing is.
-        reference = load_reference(registry, scoring.champion) if policy != "skip" else None
+        baseline = load_baseline(registry, scoring.champion) if policy != "skip" else None
         rows = self._prediction_rows(scoring, features, registry.load(scoring.champion))
 
         def look() -> tuple[Finding, ...]:
-            return () if policy == "skip" else self._drift(scoring, reference)
+            return () if policy == "skip" else self._drift(scoring, baseline)
 
         def write() -> Mapping[str, Any] | None:
             self.log.info("scoring with %s version %d", scoring.champion.name, scoring.champion.number)
@@ -227,15 +227,22 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         findings, counts = run_concurrently(look, write)
         return findings, counts
 
-    def _drift(self, scoring: _Scoring, reference: pd.DataFrame | None) -> tuple[Finding, ...]:
-        """Return the features that moved away from the champion's training rows.
+    def _drift(self, scoring: _Scoring, baseline: Baseline | None) -> tuple[Finding, ...]:
+        """Return the features in which new bookings moved away from those the champion knows.
 
         Raises: DriftAlarm when that is an alarm and the policy is to hold the scores.
         """
         config = self.config.drift
         sample = read_drift_sample(
-            self.session.tables, config, reference, scoring.as_of, scoring.names, scoring.features_version
+            self.session.tables,
+            config,
+            scoring.champion,
+            baseline,
+            scoring.as_of,
+            scoring.names,
+            scoring.features_version,
         )
+        self.log.info("drift: %s", sample.description)
         found = drift_findings(sample, config, scoring.names)
         noticed = tuple(finding for finding in found if finding.level in ("warn", "alarm"))
         for one in noticed:
@@ -244,7 +251,8 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         if alarms and config.policy == "hold":
             raise DriftAlarm(
                 f"the scores are held, the predictions are as they were: drift of {', '.join(alarms)}; "
-                "see what model-monitor says, retrain, or score with --set drift.policy=warn"
+                "see what model-monitor says, and retrain (a training that keeps the champion ends this, too), or "
+                "score with --set drift.policy=warn"
             )
         return noticed
 

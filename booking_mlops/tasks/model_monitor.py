@@ -6,42 +6,42 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
 from booking_mlops.config.checks import require, require_levels
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.features import DEFAULT_FEATURES
+from booking_mlops.core.bookings.quality import REPLACED_BY
 from booking_mlops.core.bookings.schema import FEATURE_KEY, LABEL
-from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, MONITORING, PREDICTIONS, REJECTED
+from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, MONITORING, REJECTED
 from booking_mlops.core.drift.findings import Finding, Level, Levels, capped, worst_level
 from booking_mlops.core.drift.measures import domain_auc, live_finding, psi, quality_findings
-from booking_mlops.core.drift.seasons import Window
+from booking_mlops.core.drift.references import Reference
+from booking_mlops.core.drift.seasons import Window, newest_window
+from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
 from booking_mlops.core.reports import monitoring_report
 from booking_mlops.errors import DriftAlarm
 from booking_mlops.io.registry import Version
-from booking_mlops.io.tables import to_pandas
 from booking_mlops.services.backtest import AS_OF_ROC_AUC
 from booking_mlops.services.drift import (
-    OTHER_SEASONS_ONLY,
+    Baseline,
     DriftConfig,
     DriftSample,
     drift_findings,
-    load_reference,
+    load_baseline,
     random_sample,
     read_drift_sample,
 )
 from booking_mlops.services.live_scores import LAST_SCORE, score_before, scores_while_open
+from booking_mlops.services.retraining import RETRAIN, Retraining, retrain_once
 from booking_mlops.tasks.task import Result, Task
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
 REPORT_FILE = "monitoring.html"
-RETRAIN = "retrain"
 NEWEST = "newest window"
 SHOWN_ONLY = "shown, not judged"
+SCORE = "cancellation_probability"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ModelMonitorConfig:
     """`model-monitor`: what is compared, from where on it is a warning or an alarm, and what an alarm does.
 
     `classifier` holds the levels of the domain classifier's ROC AUC, `quality` those of the share of bad values.
-    An alarm makes the task fail when `fail_on_alarm`, and starts the job `retrain_job` when one is named.
+    An alarm makes the task fail when `fail_on_alarm`, and starts the job `retrain_job`, once, when one is named.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"ranges": "env.ranges", "holdout": ""}
@@ -89,21 +89,26 @@ class ModelMonitorConfig:
 
 @dataclass(frozen=True)
 class ModelMonitorResult(Result):
-    """Every finding, the worst level, and what was done about it."""
+    """Every finding, the worst level, and what was done about it.
+
+    `compared` says which bookings are new; `window` are the arrivals whose scores are judged.
+    """
 
     level: Level
     findings: tuple[Finding, ...]
+    compared: str
     window: Window
     champion_version: int | None
     run_id: str
     retrained: str
 
     def summary(self) -> list[tuple[str, str]]:
-        """Return the level, the window, each warning and alarm, and where the report is."""
+        """Return the level, what was compared, each warning and alarm, and where the report is."""
         judged = [finding for finding in self.findings if finding.level != "too few"]
         lines = [
             ("level", f"{self.level}: {len(judged)} of {len(self.findings)} checks had enough rows to be judged"),
-            ("window", f"arrivals {self.window.first} to {self.window.last}"),
+            ("compared", self.compared),
+            ("scores judged", _arrivals(self.window)),
         ]
         noticed = [finding for finding in judged if finding.level in ("warn", "alarm")]
         for finding in sorted(noticed, key=lambda finding: finding.level):
@@ -113,6 +118,17 @@ class ModelMonitorResult(Result):
         if self.retrained:
             lines.append((RETRAIN, self.retrained))
         return [*lines, ("report", f"{REPORT_FILE} of run {self.run_id}")]
+
+
+def _references(sample: DriftSample) -> str:
+    references = sample.compared.references if sample.compared else ()
+    return "; ".join(f"{one.what}: {len(one.rows):,}" for one in references) or "nothing"
+
+
+def _arrivals(window: Window) -> str:
+    if window.first > window.last:
+        return "none: no arrivals are past that the last training did not know"
+    return f"of arrivals {window.first} to {window.last}"
 
 
 class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
@@ -126,26 +142,28 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
     help = "Check drift, data quality and the champion's live metrics; fails on an alarm, and can start a retraining."
 
     def run(self) -> ModelMonitorResult:
-        """Compare the newest bookings with the champion's reference sample, and its scores with the labels.
+        """Compare the bookings that are new to the champion with those it knows, and its scores with the labels.
 
         Raises: MissingTable; RegistryError; DriftAlarm after everything is written, when `fail_on_alarm`.
         """
         registry, config = self.session.registry, self.config
         champion = registry.champion()
         names = tuple(registry.input_schema(champion)) if champion else DEFAULT_FEATURES
-        reference = load_reference(registry, champion) if champion else None
-        sample = read_drift_sample(self.session.tables, config.drift, reference, self.session.as_of, names)
-        self.log.info("comparing %s", sample.description)
+        baseline = load_baseline(registry, champion)
+        sample = read_drift_sample(self.session.tables, config.drift, champion, baseline, self.session.as_of, names)
+        self.log.info("drift: %s", sample.description)
         findings = drift_findings(sample, config.drift, names)
-        findings += self._domain(sample, names)
-        findings += self._quality(sample, names)
-        findings += self._score_drift(sample)
-        live, weeks = self._live_metrics(sample.window, champion)
+        findings.append(self._domain(sample, names))
+        findings += self._quality(sample, baseline, names)
+        findings.append(self._score_drift(sample, champion))
+        window = self._judged_window(baseline)
+        live, weeks = self._live_metrics(window, champion)
         findings += live
         level = worst_level(findings)
-        retrained = self._retrain(level)
+        retraining = self._retrain(findings, baseline)
+        retrained = retraining.words if retraining else ""
         run_id = self._write_report(findings, retrained, sample, names, weeks, champion)
-        self._write_findings(findings, retrained, champion)
+        self._write_findings(findings, retraining, champion, baseline)
         self.log.info("level: %s", level)
         if level == "alarm" and config.fail_on_alarm:
             alarms = [finding for finding in findings if finding.level == "alarm"]
@@ -155,64 +173,58 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
                 + (f"; {retrained}" if retrained else "")
             )
         version = champion.number if champion else None
-        return ModelMonitorResult(level, tuple(findings), sample.window, version, run_id, retrained)
+        return ModelMonitorResult(level, tuple(findings), sample.description, window, version, run_id, retrained)
 
-    def _domain(self, sample: DriftSample, names: Sequence[str]) -> list[Finding]:
-        levels, rows = self.config.classifier, (len(sample.current), len(sample.reference))
-        enough = min(rows) >= self.config.drift.min_rows
-        value = float("nan")
-        if enough:
-            value = domain_auc(sample.reference, sample.current, names, FEATURE_KEY, seed=self.config.seed)
-        found = Finding(
-            "domain classifier", "all features", "ROC AUC", value, levels.of(value), levels, *rows, sample.description
-        )
-        return [found] if sample.same_season else capped([found], "warn", OTHER_SEASONS_ONLY)
+    def _domain(self, sample: DriftSample, names: Sequence[str]) -> Finding:
+        def auc(reference: Reference) -> float:
+            return domain_auc(reference.rows, sample.current, names, FEATURE_KEY, seed=self.config.seed)
 
-    def _quality(self, sample: DriftSample, names: Sequence[str]) -> list[Finding]:
-        levels, tables = self.config.quality, self.session.tables
-        found = quality_findings(sample.reference, sample.current, names, self.session.env.all_ranges, levels)
-        if tables.exists(REJECTED.name) and tables.exists(BOOKINGS.name):
-            rejected = tables.full_name(REJECTED.name)
-            newest = f"(SELECT max_by(source_fingerprint, rejected_at) FROM {rejected})"
-            bad = tables.read(REJECTED.name).where(f"source_fingerprint = {newest}").count()
-            total = bad + tables.read(BOOKINGS.name).count()
-            share = bad / total if total else float("nan")
+        return sample.lowest("domain classifier", "all features", "ROC AUC", self.config.classifier, auc)
+
+    def _quality(self, sample: DriftSample, baseline: Baseline | None, names: Sequence[str]) -> list[Finding]:
+        levels = self.config.quality
+        found = []
+        if sample.compared is not None and baseline is not None:
+            found = quality_findings(baseline.known, sample.current, names, self.session.env.all_ranges, levels)
+        share, total = self._rejected_share()
+        if total:
+            detail = "lines of the newest file that had any; lines that a later one replaced are not among them"
             found.append(
-                Finding("data quality", REJECTED.name, "share", share, levels.of(share), levels, total, 0,
-                        "lines of the newest file that had any")
-            )  # fmt: skip
+                Finding("data quality", REJECTED.name, "share", share, levels.of(share), levels, total, 0, detail)
+            )
         return found
 
-    def _newest_predictions(self) -> DataFrame | None:
-        """Return the predictions of the newest scoring day, with arrival and key; None when there are none yet."""
-        from pyspark.sql import functions as F
-
+    def _rejected_share(self) -> tuple[float, int]:
+        """Return the share of bad lines in the newest file that had any, and how many lines and bookings there are."""
         tables = self.session.tables
-        if not tables.exists(PREDICTIONS.name):
-            return None
-        predictions = tables.read(PREDICTIONS.name)
-        newest = predictions.agg(F.max("scored_on")).head()
-        if newest is None or newest[0] is None:
-            return None
-        described = tables.read(FEATURE_TABLE.name).select("booking_id", FEATURE_KEY, "arrival_date")
-        scores = predictions.where(f"scored_on = DATE'{newest[0]}'").select("booking_id", "cancellation_probability")
-        return scores.join(described, "booking_id")
+        if not (tables.exists(REJECTED.name) and tables.exists(BOOKINGS.name)):
+            return math.nan, 0
+        newest = f"(SELECT max_by(source_fingerprint, rejected_at) FROM {tables.full_name(REJECTED.name)})"
+        rejected = tables.read(REJECTED.name).where(f"source_fingerprint = {newest}")
+        bad = rejected.where(f"NOT startswith(reason, '{REPLACED_BY}')").count()
+        total = bad + tables.read(BOOKINGS.name).count()
+        return (bad / total if total else math.nan), total
 
-    def _score_drift(self, sample: DriftSample) -> list[Finding]:
-        """Compare the champion's scores of the newest window with those of the reference sample, on one scoring day."""
-        config, score = self.config.drift, "cancellation_probability"
-        scored = self._newest_predictions()
-        if scored is None:
-            nan = float("nan")
-            return [Finding("score drift", score, "PSI", nan, "too few", config.levels, 0, 0, "no predictions yet")]
-        current = random_sample(scored.where(sample.window.sql("arrival_date")), config.max_rows)[score]
-        known = self.session.spark.createDataFrame(sample.reference[["booking_id"]])
-        reference = to_pandas(scored.join(known, "booking_id").select(score))[score]
-        enough = min(len(current), len(reference)) >= config.min_rows
-        value = psi(reference, current, config.bins) if enough else float("nan")
-        found = Finding("score drift", score, "PSI", value, config.levels.of(value), config.levels, len(current),
-                        len(reference), sample.description)  # fmt: skip
-        return [found] if sample.same_season else capped([found], "warn", OTHER_SEASONS_ONLY)
+    def _score_drift(self, sample: DriftSample, champion: Version | None) -> Finding:
+        """Compare the champion's scores of both sides, which it gives here: `predictions` may lack those of either."""
+        config = self.config.drift
+        if champion is None or sample.compared is None:
+            return sample.lowest("score drift", SCORE, "PSI", config.levels, lambda _: math.nan)
+        model, names = self.session.registry.load(champion), list(self.session.registry.input_schema(champion))
+
+        def scores(rows: pd.DataFrame) -> pd.Series:
+            return pd.Series(cancellation_probability(model, as_model_input(rows, names)))
+
+        current = scores(sample.current)
+        return sample.lowest(
+            "score drift", SCORE, "PSI", config.levels, lambda one: psi(scores(one.rows), current, config.bins)
+        )
+
+    def _judged_window(self, baseline: Baseline | None) -> Window:
+        """Return the newest arrivals that are past, of those that no training has seen the outcome of."""
+        as_of = self.session.as_of
+        window = newest_window(as_of - timedelta(days=1), self.config.drift.window_days)
+        return window if baseline is None else Window(max(window.first, min(baseline.as_of, as_of)), window.last)
 
     def _live_metrics(self, window: Window, champion: Version | None) -> tuple[list[Finding], pd.DataFrame]:
         """Return how the scores given while a booking was open did: in the newest window, by week, by days before."""
@@ -251,22 +263,11 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         as_of = registry.metric(champion.run_id, AS_OF_ROC_AUC)
         return registry.metric(champion.run_id, "holdout_roc_auc") if math.isnan(as_of) else as_of
 
-    def _retrain(self, level: Level) -> str:
-        """Start the configured job on an alarm, once a day. Return what was done, '' when there is nothing to do."""
+    def _retrain(self, findings: Sequence[Finding], baseline: Baseline | None) -> Retraining | None:
+        """Start the configured job on an alarm, once. Return what was done, None when there is nothing to do."""
         job = self.config.retrain_job
-        if level != "alarm" or job is None:
-            return ""
-        workspace = self.session.workspace
-        if workspace is None:
-            return f"{job} was not started: there is no workspace here; run model-train"
-        tables = self.session.tables
-        if tables.exists(MONITORING.name):
-            today = f"checked_on = DATE'{self._now.date()}' AND check_name = '{RETRAIN}'"
-            done = tables.read(MONITORING.name).where(today).head()
-            if done is not None:
-                return str(done["detail"])
-        run_id = workspace.start_job(job)
-        return f"run {run_id} of {job} was started" if run_id else f"{job} is running already"
+        alarms = [finding for finding in findings if finding.level == "alarm"]
+        return retrain_once(self.session, job, alarms, baseline) if job and alarms else None
 
     def _write_report(
         self,
@@ -295,15 +296,16 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
             registry.log_files({REPORT_FILE: page})
         return run_id
 
-    def _write_findings(self, findings: Sequence[Finding], retrained: str, champion: Version | None) -> None:
+    def _write_findings(
+        self,
+        findings: Sequence[Finding],
+        retraining: Retraining | None,
+        champion: Version | None,
+        baseline: Baseline | None,
+    ) -> None:
         """Replace the day's rows of `monitoring`; a retraining is a row too."""
         tables, now = self.session.tables, self._now
-        rows = [*findings]
-        if retrained:
-            nothing = Levels(math.inf, math.inf)
-            rows.append(
-                Finding(RETRAIN, str(self.config.retrain_job), "", float("nan"), "alarm", nothing, 0, 0, retrained)
-            )
+        rows = [*findings, *([retraining.finding] if retraining else [])]
         tables.ensure(MONITORING)
         version = tables.version(FEATURE_TABLE.name)
         described = [
@@ -322,6 +324,7 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
                 "model_version": champion.number if champion else None,
                 "features_version": version,
                 "checked_at": now,
+                "reference_version": baseline.version if baseline else None,
             }
             for one in rows
         ]
@@ -335,8 +338,8 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         drift = self.config.drift
         return {
             "Champion": f"{champion.name} version {champion.number}" if champion else "none yet",
-            "Newest bookings": f"{len(sample.current):,}, {sample.description}",
-            "Reference": f"{len(sample.reference):,} bookings, sampled above {drift.max_rows:,}",
+            "New bookings": sample.description,
+            "Compared with": _references(sample),
             "Levels of PSI": f"warn from {drift.levels.warn:g}, alarm from {drift.levels.alarm:g}",
             "Levels of the domain classifier": f"warn from {self.config.classifier.warn:g}, "
             f"alarm from {self.config.classifier.alarm:g}",

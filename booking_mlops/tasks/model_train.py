@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,10 +26,19 @@ from booking_mlops.core.model.metrics import (
     operating_threshold,
     single_feature_auc,
 )
-from booking_mlops.core.model.promotion import ComparisonRule, Decision, GateInputs, Gates, check_gates, decide
+from booking_mlops.core.model.promotion import (
+    ComparisonRule,
+    Decision,
+    GateInputs,
+    Gates,
+    check_gates,
+    decide,
+    remedy,
+)
 from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
-from booking_mlops.io.registry import TRAINING_ROWS_TAG, Version
+from booking_mlops.io.registry import AS_OF_TAG, CONFIRMED_BY_TAG, TRAINING_ROWS_TAG, Version
 from booking_mlops.services.comparison import champion_intervals, compare_scores, resampled_metrics, version_scores
+from booking_mlops.services.drift import known_bookings
 from booking_mlops.services.permissions import apply_model_permissions
 from booking_mlops.services.promotions import PromotionHistory
 from booking_mlops.services.training_data import TrainingData, TrainingRecipe, read_training_data
@@ -44,8 +53,8 @@ if TYPE_CHECKING:
 class ModelTrainConfig(TrainingRecipe):
     """`model-train`: the recipe of the model, the gates it must pass, and when it replaces the champion.
 
-    At most `max_reference_rows` of the training rows are stored with the model: what the newest bookings are compared
-    with when drift is looked for. `costs` decide the operating threshold, `backtest` which days are replayed.
+    At most `max_reference_rows` of the bookings known are stored with the model: what new ones are compared with when
+    drift is looked for. `costs` decide the operating threshold, `backtest` which days are replayed.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {**TrainingRecipe.RENAMED, "ranges": "env.ranges"}
@@ -74,6 +83,8 @@ class ModelTrainResult(Result):
     run_id: str
     training_rows: int
     metrics: Metrics
+    all_rows: Metrics
+    """The metrics on every holdout row; the gates go by `metrics`, in which equal bookings count once."""
     auc_interval: Interval
     backtest: Backtest
     threshold: float
@@ -88,12 +99,18 @@ class ModelTrainResult(Result):
         return self.run_id, REPORT_FILE
 
     def summary(self) -> list[tuple[str, str]]:
-        """Return version, metrics, decision and champion."""
-        metrics, auc = self.metrics, self.auc_interval
+        """Return version, metrics, decision, what refused it if anything did, and champion."""
+        metrics, auc, every = self.metrics, self.auc_interval, self.all_rows
+        refused = [
+            line
+            for gate in self.decision.refusals
+            for line in (("refused by", f"{gate.name}: {gate.reason}"), ("", remedy(gate.name)))
+        ]
         return [
             ("model", f"{self.model_name} version {self.version}, trained on {self.training_rows:,} rows"),
             ("holdout", f"{metrics.rows:,} distinct bookings, twins kept out of training"),
-            ("ROC AUC", f"{auc.value:.4f} [{auc.lower:.4f}, {auc.upper:.4f}]"),
+            ("ROC AUC", f"{auc.value:.4f} [{auc.lower:.4f}, {auc.upper:.4f}]; the gates go by this one"),
+            ("", f"{every.roc_auc:.4f} on all {every.rows:,} holdout rows, equal bookings as often as they are there"),
             (
                 "also",
                 f"PR AUC {metrics.pr_auc:.4f}, log loss {metrics.log_loss:.4f}, "
@@ -102,6 +119,7 @@ class ModelTrainResult(Result):
             ("live use", self.backtest.ranking_in_words()),
             ("", self.backtest.in_words()),
             ("decision", f"{self.decision.outcome}: {self.decision.reason}"),
+            *refused,
             ("champion", f"version {self.champion_version}" if self.champion_version else "none"),
             ("report", f"{REPORT_FILE} of run {self.run_id}"),
         ]
@@ -128,7 +146,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             "training on %s rows, holding out %s distinct bookings", f"{len(data.train):,}", f"{len(data.holdout):,}"
         )
         trained, champion_bounds = self._train(data, champion)
-        run_id, version = self._record(trained)
+        run_id, version = self._record(trained, also)
         decision = self._unless_overtaken(champion, trained.decision)
         self.log.info("version %d: %s: %s", version.number, decision.outcome, decision.reason)
         standing = None if decision.promoted else registry.champion()
@@ -136,6 +154,8 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         history.record(version, champion, after, decision, metrics_json(trained, champion_bounds))
         if decision.promoted:
             registry.make_champion(version.number)
+        elif champion is not None and decision.tied and after == champion.number:
+            self._confirm(champion, version)
         apply_model_permissions(self.session)
         return ModelTrainResult(
             model_name=self.session.env.model_name,
@@ -143,6 +163,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             run_id=run_id,
             training_rows=len(data.train),
             metrics=trained.metrics,
+            all_rows=trained.all_rows,
             auc_interval=trained.bounds["roc_auc"],
             backtest=trained.backtest,
             threshold=operating_threshold(self.config.costs),
@@ -158,6 +179,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         model = self.config.fit(data.train)
         scores = {"challenger": self._score(model, data.holdout)}
         metrics = evaluate(data.labels, scores["challenger"])
+        all_rows = self._on_all_rows(model, data, scores["challenger"])
         replayed = backtest(data.everything, self.config.backtest, self._fitted)
         if champion is not None:
             scores["champion"] = version_scores(self.session.registry, champion, data.holdout)
@@ -166,17 +188,40 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         gates = check_gates(self._gate_inputs(model, data, metrics, replayed, champion), self.config.gates)
         decision = self._unless_overtaken(champion, decide(gates, comparison, rule))
         bounds = intervals(metrics, draws["challenger"], rule.confidence)
-        trained = Trained(model, data, scores, metrics, bounds, replayed, decision)
+        trained = Trained(model, data, scores, metrics, all_rows, bounds, replayed, decision)
         return trained, champion_intervals(comparison, draws, rule)
 
-    def _record(self, trained: Trained) -> tuple[str, Version]:
+    def _on_all_rows(self, model: Pipeline, data: TrainingData, distinct: npt.NDArray[np.float64]) -> Metrics:
+        """Return the metrics on the holdout with its twins, of which `distinct` are the scores without them."""
+        twins = data.holdout_twins
+        if twins.empty:
+            return evaluate(data.labels, distinct)
+        labels = np.concatenate([data.labels, twins[LABEL].to_numpy(dtype=np.int64)])
+        return evaluate(labels, np.concatenate([distinct, self._score(model, twins)]))
+
+    def _confirm(self, champion: Version, by: Version) -> None:
+        """Say with the champion which training found it no worse: what that one knew is no news any more."""
+        if by.tags.get(AS_OF_TAG, "") >= champion.tags.get(AS_OF_TAG, ""):
+            self.session.registry.set_tag(champion.number, CONFIRMED_BY_TAG, str(by.number))
+
+    def _record(self, trained: Trained, also: Sequence[str]) -> tuple[str, Version]:
+        """Write the training to MLflow; `also` are the champion's inputs, whose drift is looked for."""
+        data = trained.data
+        known = known_bookings(
+            self.session.tables,
+            data.features_version,
+            self.session.as_of,
+            data.everything,
+            [name for name in dict.fromkeys((*self.config.inputs, *also)) if name in data.train.columns],
+            self.config.max_reference_rows,
+        )
         env = dataclasses.replace(self.config.env, as_of=self.session.as_of)
         writer = TrainingRecord(
             self.session,
             self.config,
             self.config.costs,
             config=record(dataclasses.replace(self.config, env=env)),
-            max_reference_rows=self.config.max_reference_rows,
+            known=known,
         )
         return writer.write(trained)
 

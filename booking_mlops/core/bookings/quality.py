@@ -36,6 +36,8 @@ DEFAULT_RANGES: Ranges = {
 """Inclusive bounds of numeric columns; an environment's `ranges` replace single ones."""
 
 MAX_TEXT_LENGTH = 100
+REPLACED_BY = "Booking_ID: replaced by line "
+"""Begins the reason of a line that is sound, and that a later line of its booking replaces."""
 
 
 @dataclass(frozen=True)

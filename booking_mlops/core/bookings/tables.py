@@ -120,7 +120,12 @@ MONITORING = Table(
         ),
         Column("subject", "STRING", "The feature, week, table or job it is about"),
         Column("statistic", "STRING", "What was measured: PSI, ROC AUC or share"),
-        Column("value", "DOUBLE", "Its value; empty when there were too few rows", nullable=True),
+        Column(
+            "value",
+            "DOUBLE",
+            "Its value; empty when there were too few rows. Of a retraining the started run's id",
+            nullable=True,
+        ),
         Column("level", "STRING", "ok, warn, alarm or too few"),
         Column("warn_from", "DOUBLE", "Where a warning begins; for live metrics, a drop below what was expected"),
         Column("alarm_from", "DOUBLE", "Where an alarm begins"),
@@ -130,6 +135,12 @@ MONITORING = Table(
         Column("model_version", "BIGINT", "Champion at the time", nullable=True),
         Column("features_version", "BIGINT", "Delta version of the feature table that was looked at"),
         Column("checked_at", "TIMESTAMP", "When"),
+        Column(
+            "reference_version",
+            "BIGINT",
+            "Version whose training knew what the bookings were compared with",
+            nullable=True,
+        ),
     ),
     key=("checked_on", "check_name", "subject"),
 )

@@ -76,17 +76,6 @@ def domain_auc(
     return float(roc_auc_score(side, probabilities))
 
 
-def feature_findings(
-    reference: pd.DataFrame, current: pd.DataFrame, names: Sequence[str], levels: Levels, *, bins: int, detail: str
-) -> list[Finding]:
-    """Return a finding for each feature: its PSI."""
-    return [
-        Finding("feature drift", name, "PSI", value, levels.of(value), levels, len(current), len(reference), detail)
-        for name in names
-        for value in [psi(reference[name], current[name], bins)]
-    ]
-
-
 def quality_findings(
     reference: pd.DataFrame, current: pd.DataFrame, names: Sequence[str], ranges: Ranges, levels: Levels
 ) -> list[Finding]:

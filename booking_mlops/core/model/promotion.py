@@ -57,6 +57,31 @@ class GateResult:
     reason: str
 
 
+_TWINS = "equal bookings count once, so this may be lower than on all rows"
+_REMEDIES: Mapping[str, tuple[str, str]] = {
+    "min_roc_auc": ("min_roc_auc", f"more bookings or more features help; {_TWINS}"),
+    "min_as_of_roc_auc": ("min_as_of_roc_auc", "more months of bookings help"),
+    "min_holdout_rows": ("min_holdout_rows", "more bookings with an outcome are needed"),
+    "max_calibration_error": ("max_calibration_error", "larger leaves help: model.min_samples_leaf"),
+    "beats_dummy": ("min_margin_over_dummy", "do the outcomes belong to these bookings?"),
+    "rows_against_last": ("min_rows_against_last", "are all bookings there? see setup-data's rejected rows"),
+    "max_single_feature_auc": ("max_single_feature_auc", "does it hold what is known only afterwards? drop_features"),
+    "max_importance": ("max_importance", "does it hold what is known only afterwards? drop_features"),
+    "no_constant_feature": ("allow_constant_features", "leave it out: drop_features"),
+    "feature_ranges": ("max_out_of_range", "env.ranges says what is possible"),
+    "schema_equal": ("allow_schema_change", "after a change of the features, allow it once"),
+}
+"""By gate the setting of `Gates` that it goes by, and what can be done when it refuses a challenger."""
+
+
+def remedy(gate: str) -> str:
+    """Return what can be done about a gate that refused a challenger."""
+    if gate not in _REMEDIES:
+        return ""
+    setting, advice = _REMEDIES[gate]
+    return f"{advice}; or another limit, where this one does not suit the hotel: --set model_train.gates.{setting}=…"
+
+
 @dataclass(frozen=True)
 class GateInputs:
     """Everything the gates check; None where there is no earlier version or champion to compare with.
@@ -85,6 +110,13 @@ class Comparison:
     champion: Metrics
     improvement: Interval
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether every number that decides is one."""
+        improvement = self.improvement
+        losses = self.challenger.log_loss, self.champion.log_loss
+        return all(math.isfinite(number) for number in (improvement.value, improvement.lower, *losses))
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -96,6 +128,16 @@ class Decision:
     comparison: Comparison | None = field(default=None)
 
     @property
+    def refusals(self) -> tuple[GateResult, ...]:
+        """The gates that refused the challenger."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the challenger was compared with the champion and was not better."""
+        return self.outcome == "kept" and self.comparison is not None and self.comparison.is_usable
+
+    @property
     def promoted(self) -> bool:
         """Return whether the challenger becomes champion."""
         return self.outcome == "promoted"
@@ -103,7 +145,8 @@ class Decision:
 
 def _at_least(name: str, value: float, limit: float, what: str) -> GateResult:
     passed = value >= limit
-    return GateResult(name, passed, f"{value:.4g}", f">= {limit:.4g}", what if passed else f"{what}, below {limit:.4g}")
+    missing = f"{what}, below {limit:.4g} by {limit - value:.4g}"
+    return GateResult(name, passed, f"{value:.4g}", f">= {limit:.4g}", what if passed else missing)
 
 
 def _worst_at_most(name: str, values: Mapping[str, float], limit: float, what: str) -> GateResult:
@@ -112,7 +155,7 @@ def _worst_at_most(name: str, values: Mapping[str, float], limit: float, what: s
     worst = max(values, key=lambda key: math.inf if math.isnan(values[key]) else values[key])
     value = values[worst]
     passed = value <= limit
-    reason = f"{what} of {worst} is {value:.4g}" + ("" if passed else f", above {limit:.4g}")
+    reason = f"{what} of {worst} is {value:.4g}" + ("" if passed else f", above {limit:.4g} by {value - limit:.4g}")
     return GateResult(name, passed, f"{value:.4g}", f"<= {limit:.4g}", reason)
 
 
@@ -194,8 +237,7 @@ def decide(gates: tuple[GateResult, ...], comparison: Comparison | None, rule: C
         f"ROC AUC {comparison.challenger.roc_auc:.4f} against {comparison.champion.roc_auc:.4f}, "
         f"improvement {improvement.value:+.4f} [{improvement.lower:+.4f}, {improvement.upper:+.4f}]"
     )
-    numbers = (improvement.value, improvement.lower, comparison.challenger.log_loss, comparison.champion.log_loss)
-    if not all(math.isfinite(number) for number in numbers):
+    if not comparison.is_usable:
         return Decision("kept", f"the comparison gave no usable number ({measured})", gates, comparison)
     if improvement.lower <= rule.min_improvement:
         why = "a tie" if improvement.value == 0 else f"lower bound not above {rule.min_improvement:g}"

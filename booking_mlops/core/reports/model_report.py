@@ -57,6 +57,7 @@ class ReportData:
     title: str
     decision: Decision
     metrics: Metrics
+    all_rows: Metrics
     intervals: Mapping[str, Interval]
     champion: Metrics | None
     backtest: Backtest
@@ -73,6 +74,7 @@ def render(data: ReportData) -> str:
         {
             "name": name,
             "challenger": getattr(data.metrics, key),
+            "all_rows": getattr(data.all_rows, key),
             "interval": data.intervals.get(key),
             "champion": getattr(data.champion, key) if data.champion else None,
             "as_of": getattr(data.backtest.metrics, key) if data.backtest.metrics else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from booking_mlops.tasks.model_train import ModelTrain
 from tests.conftest import Cli, Environment
 from tests.spark.conftest import FORTY, LATER, OVER, SEEN, Trained, broken, make_task, registry_of
 
-DEARER = "UPDATE {features} SET average_price = average_price * 100"
+DEARER = "UPDATE {features} SET average_price = average_price * 100, feature_key = xxhash64(feature_key)"
 SHUFFLED = "UPDATE {labels} SET is_canceled = CAST(pmod(xxhash64(booking_id, 'shuffle'), 100) < 33 AS INT)"
 
 
@@ -33,25 +34,35 @@ def monitoring(spark: Any, environment: Environment) -> Any:
 
 def test_the_first_run_of_all_needs_no_model_and_no_prediction(spark: Any, featured: Environment) -> None:
     result = make_task(ModelMonitor, spark, featured).run()
-    assert result.level == "ok"
+    assert result.level == "too few"
+    assert result.compared == "no champion yet, so nothing is new to it"
     assert result.champion_version is None
     assert found(result, "live metrics")["newest window"].detail == "no champion yet"
-    assert found(result, "score drift")["cancellation_probability"].detail == "no predictions yet"
     assert len(found(result, "feature drift")) == 14
-    assert set(monitoring(spark, featured)["level"]) == {"ok", "too few"}
+    assert set(monitoring(spark, featured)["level"]) == {"too few"}
 
 
 def test_a_champion_on_the_bookings_it_knows_is_no_alarm(spark: Any, trained: Trained) -> None:
-    result = make_task(ModelMonitor, spark, trained.environment).run()
+    environment = trained.environment
+    rejected = spark.table(environment.table("bookings_rejected"))
+    bad = rejected.count() / (rejected.count() + spark.table(environment.table("bookings")).count())
+    # Lines that are sound, and that a later line replaced.
+    replaced = (
+        "INSERT INTO {bookings_rejected} SELECT r.source_file, r.source_fingerprint, b.id + 100000, "
+        "'Booking_ID: replaced by line 7', '', r.rejected_at "
+        "FROM (SELECT * FROM {bookings_rejected} LIMIT 1) r CROSS JOIN range(5000) b"
+    )
+    with broken(spark, environment, replaced):
+        result = make_task(ModelMonitor, spark, environment).run()
     assert result.level == "ok", result.summary()
+    assert result.compared == "no booking is new since version 1 was trained as of 2026-03-01"
+    assert {finding.level for finding in found(result, "feature drift").values()} == {"too few"}
+    assert found(result, "data quality")["bookings_rejected"].value == pytest.approx(bad)
     # These scores were given after the bookings had ended.
     (live,) = found(result, "live metrics").values()
     assert (live.level, live.detail) == ("too few", "no booking that was scored while it was open has an outcome yet")
-    assert found(result, "score drift")["cancellation_probability"].level == "ok"
-    assert 0.4 < found(result, "domain classifier")["all features"].value < 0.75
-    page = registry_of(trained.environment).read_file(result.run_id, "monitoring.html")
-    assert "Nothing has moved by more than chance and season do" in page
-    assert page.count("data:image/png") >= 4
+    page = registry_of(environment).read_file(result.run_id, "monitoring.html")
+    assert "no booking is new since version 1 was trained as of 2026-03-01" in page
 
 
 def test_an_alarm_is_written_down_before_it_is_raised_and_the_day_is_not_doubled(
@@ -69,7 +80,11 @@ def test_an_alarm_is_written_down_before_it_is_raised_and_the_day_is_not_doubled
     assert table.loc[("feature drift", "lead_time"), "level"] == "ok"
     assert "there is no workspace here" in table.loc[("retrain", "test-model-train"), "detail"]
     assert table.loc[("feature drift", "average_price"), "model_version"] == 1
+    assert table.loc[("feature drift", "average_price"), "reference_version"] == 1
     assert silent.level == "alarm"
+    assert "have changed or came late" in silent.compared
+    page = registry_of(good).read_file(silent.run_id, "monitoring.html")
+    assert page.count("data:image/png") >= 4
     assert ("alarm", "feature drift: average_price: PSI") in [
         (label, text.rpartition(" ")[0]) for label, text in silent.summary()
     ]
@@ -125,11 +140,74 @@ def test_a_champion_that_does_badly_on_new_labels_is_an_alarm(spark: Any, lived:
 
 
 def test_few_bookings_are_not_judged(spark: Any, good: Environment) -> None:
-    few = "DELETE FROM {features} WHERE pmod(xxhash64(booking_id), 100) > 2"
-    with broken(spark, good, few):
+    with broken(spark, good, f"{DEARER} WHERE booking_id < 'INN00031'"):
         result = make_task(ModelMonitor, spark, good, day=6).run()
     assert {finding.level for finding in found(result, "feature drift").values()} == {"too few"}
-    assert "fewer than 500 rows on a side" in found(result, "feature drift")["lead_time"].detail
+    few = (
+        r"\d\d bookings are new since version 1 was trained as of 2026-03-01, .* were known; at least 500 are compared"
+    )
+    assert re.match(few, result.compared)
+
+
+def test_bookings_made_since_the_training_are_compared_with_the_season_and_their_scores_too(
+    spark: Any, lived: Trained
+) -> None:
+    """Scored were the open ones only; the reference holds bookings that never were."""
+    settings = (f"env.as_of={LATER}", "drift.min_rows=200")
+    result = make_task(ModelMonitor, spark, lived.environment, *settings, day=8).run()
+    assert result.level in ("ok", "warn"), result.summary()
+    assert f"bookings that became known after 2018-09-03, by {LATER}, new since version 1" in result.compared
+    (score,) = found(result, "score drift").values()
+    assert score.level in ("ok", "warn")
+    assert min(score.rows, score.reference_rows) >= 200
+    assert 0.4 < found(result, "domain classifier")["all features"].value < 0.75
+
+
+class Jobs:
+    """In a workspace's place: remembers which jobs were started."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    def start_job(self, name: str) -> int:
+        self.started.append(name)
+        return 40 + len(self.started)
+
+
+def test_an_alarm_starts_one_retraining_and_one_that_keeps_the_champion_ends_it(
+    spark: Any, featured: Environment
+) -> None:
+    """Here a feature moves that decides little, so that a model which knows it is no better."""
+    assert make_task(ModelTrain, spark, featured, *FORTY).run().decision.promoted
+    spark.sql(
+        f"UPDATE {featured.table('features')} SET number_of_adults = number_of_adults + 5, "
+        "feature_key = xxhash64(feature_key)"
+    )
+    jobs = Jobs()
+
+    def watch(day: int) -> str:
+        task = make_task(ModelMonitor, spark, featured, "retrain_job=retrain", "fail_on_alarm=false", day=day)
+        task.session.__dict__["workspace"] = jobs
+        result = task.run()
+        return f"{result.level}: {result.retrained}"
+
+    assert watch(1) == "alarm: run 41 of retrain was started"
+    waiting = "alarm: run 41 of retrain was started on 2026-03-01 for this alarm; "
+    assert [watch(1), watch(2)] == [f"{waiting}waiting for its decision"] * 2
+    with pytest.raises(DriftAlarm, match="a training that keeps the champion ends this, too"):
+        make_task(ModelInferenceBatch, spark, featured, "drift.policy=hold", day=2).run()
+
+    rejected = make_task(ModelTrain, spark, featured, *FORTY, "gates.min_roc_auc=0.99", day=3).run()
+    assert rejected.decision.outcome == "rejected"
+    assert watch(4).startswith(f"{waiting}version 2 was rejected: min_roc_auc: ROC AUC 0.")
+    assert jobs.started == ["retrain"]
+
+    kept = make_task(ModelTrain, spark, featured, *FORTY, day=5).run()
+    assert kept.decision.outcome == "kept", kept.decision.reason
+    assert watch(6) == "too few: "
+    assert make_task(ModelInferenceBatch, spark, featured, "drift.policy=hold", day=6).run().written
+    assert jobs.started == ["retrain"]
+    assert set(monitoring(spark, featured).loc[("feature drift", "number_of_adults"), "reference_version"]) == {1, 3}
 
 
 def test_the_champion_is_compared_with_what_it_was_trained_on_when_delta_has_forgotten_that(
@@ -149,9 +227,7 @@ def test_the_champion_is_compared_with_what_it_was_trained_on_when_delta_has_for
     client.delete_model_version_tag(featured.model_name, "1", "reference_rows")
     scored = make_task(ModelInferenceBatch, spark, featured, day=3).run()
     assert (scored.written, scored.drift) == (True, ())
-    assert (
-        "version 1 is of a release that stored no reference sample; comparing with the newest features" in caplog.text
-    )
+    assert "version 1 is of a release that did not record which bookings it knew; train again" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["gone", "cut"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -18,7 +19,7 @@ from booking_mlops.core.model.split import holdout_mask
 from booking_mlops.errors import DataQualityError, IncompatibleModel
 from booking_mlops.io.registry import Registry
 from booking_mlops.tasks.model_train import ModelTrain
-from tests.conftest import Cli, Environment
+from tests.conftest import Cli, Environment, write_bookings
 from tests.spark.conftest import Trained, make_task, registry_of, training_data
 
 # Small forests make the refusals quick; nothing about them depends on the forest's size.
@@ -70,10 +71,17 @@ class TestFirstModel:
         plots = {item.path for item in client.list_artifacts(result.run_id, "plots")}
         assert len(plots) >= 4
         version = registry.version(1)
-        assert version.tags["training_rows"] == version.tags["reference_rows"] == str(result.training_rows)
+        assert version.tags["training_rows"] == str(result.training_rows)
         kept = pd.read_parquet(io.BytesIO(registry.read_bytes(result.run_id, "reference.parquet")))
-        train = training_data(make_task(ModelTrain, spark, trained.environment)).train
-        assert sorted(kept["booking_id"]) == sorted(train["booking_id"])
+        known = spark.table(trained.environment.table("features")).select("booking_id").toPandas()
+        assert sorted(kept["booking_id"]) == sorted(known["booking_id"])
+        assert version.tags["reference_rows"] == str(len(known))
+        every, holdout = result.all_rows, training_data(make_task(ModelTrain, spark, trained.environment))
+        assert every.rows == len(holdout.holdout) + len(holdout.holdout_twins) >= result.metrics.rows
+        assert run.data.metrics["holdout_all_rows_roc_auc"] == pytest.approx(every.roc_auc)
+        page = registry.read_file(result.run_id, "report.html")
+        assert f"{every.roc_auc:.4f}" in page
+        assert f"go by the {result.metrics.rows:,} distinct bookings" in page
         folder = mlflow.artifacts.download_artifacts(version.uri)
         loaded = mlflow.pyfunc.load_model(folder)
         assert loaded.metadata.signature is not None
@@ -181,8 +189,26 @@ class TestComparison:
         assert champion_of(featured) is None
         scoring = booking_mlops("model-inference-batch", "--env-file", featured.file)
         assert scoring.code == 1
-        assert f"model {featured.model_name} has no champion" in scoring.err
+        assert f"version 1 of {featured.model_name}, the only candidate, was refused by " in scoring.err
+        assert "below 0.8 by 0." in scoring.err
+        assert "--set model_train.gates.min_roc_auc=" in scoring.err
+        assert ("refused by", "min_roc_auc") in [(one, said.partition(":")[0]) for one, said in result.summary()]
         assert not spark.catalog.tableExists(featured.table("predictions"))
+
+    def test_a_run_whose_only_candidate_is_refused_says_at_the_end_what_can_be_done(
+        self, spark: Any, environment: Environment, booking_mlops: Cli, tmp_path: Path
+    ) -> None:
+        write_bookings(tmp_path / "few.csv", 600)
+        quick = ("--set", "model_train.model.n_estimators=10", "--set", "model_train.comparison.bootstrap_samples=100")
+        done = booking_mlops("run", "--env-file", environment.file, "--booking-csv", tmp_path / "few.csv", *quick)
+        assert done.code == 1
+        # What was done before is shown, and then why there is no more of it.
+        assert "600 read = 600 bookings" in done.out
+        assert "refused by" in done.out
+        last = done.err.splitlines()[-1]
+        assert last.startswith(f"error: version 1 of {environment.model_name}, the only candidate, was refused by ")
+        assert "distinct holdout rows, below 2000 by 18" in last
+        assert "more bookings with an outcome are needed" in last
 
 
 class TestRepair:

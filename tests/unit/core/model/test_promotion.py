@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_mlops.core.model.metrics import Interval, Metrics
-from booking_mlops.core.model.promotion import Comparison, ComparisonRule, GateInputs, Gates, check_gates, decide
+from booking_mlops.core.model.promotion import (
+    Comparison,
+    ComparisonRule,
+    GateInputs,
+    Gates,
+    check_gates,
+    decide,
+    remedy,
+)
 
 GOOD = Metrics(roc_auc=0.9, pr_auc=0.8, log_loss=0.3, brier=0.1, ece=0.01, base_rate=0.3, rows=5000)
 INPUTS = GateInputs(
@@ -41,9 +49,9 @@ def test_the_first_model_that_passes_the_gates_becomes_champion() -> None:
     [
         ({"metrics": replace(GOOD, roc_auc=0.51)}, "min_roc_auc", "0.51"),
         ({"metrics": replace(GOOD, roc_auc=float("nan"))}, "min_roc_auc", "nan"),
-        ({"as_of_roc_auc": 0.6}, "min_as_of_roc_auc", "0.6000 on bookings open on a past day, below 0.65"),
-        ({"metrics": replace(GOOD, rows=100)}, "min_holdout_rows", "100 distinct holdout rows, below 2000"),
-        ({"metrics": replace(GOOD, ece=0.2)}, "max_calibration_error", "0.2, above 0.06"),
+        ({"as_of_roc_auc": 0.6}, "min_as_of_roc_auc", "0.6000 on bookings open on a past day, below 0.65 by 0.05"),
+        ({"metrics": replace(GOOD, rows=100)}, "min_holdout_rows", "100 distinct holdout rows, below 2000 by 1900"),
+        ({"metrics": replace(GOOD, ece=0.2)}, "max_calibration_error", "0.2, above 0.06 by 0.14"),
         ({"metrics": replace(GOOD, ece=float("nan"))}, "max_calibration_error", "nan"),
         ({"dummy_roc_auc": 0.75}, "beats_dummy", "0.15"),
         ({"last_training_rows": 40_000}, "rows_against_last", "20000 training rows against 40000"),
@@ -118,3 +126,27 @@ def test_no_number_whatever_promotes_a_model_that_is_not_better(
     decision = decide((), compared(Interval(value, lower, 1.0), log_loss=log_loss), rule)
     better = math.isfinite(value) and math.isfinite(lower) and lower > minimum and log_loss <= GOOD.log_loss
     assert decision.promoted == (better and math.isfinite(log_loss))
+
+
+def test_each_gate_says_what_can_be_done_when_it_refuses() -> None:
+    limits = Gates()
+    for gate in check_gates(INPUTS, limits):
+        setting = remedy(gate.name).partition("--set model_train.gates.")[2].removesuffix("=…")
+        assert hasattr(limits, setting), gate.name
+    assert remedy("a gate of another release") == ""
+
+
+def test_only_a_usable_comparison_that_keeps_the_champion_is_a_tie() -> None:
+    gates = check_gates(INPUTS, Gates())
+    nan = float("nan")
+    cases = [
+        (compared(Interval(0.0, -0.01, 0.01)), True),
+        (compared(Interval(0.05, 0.04, 0.06)), False),
+        (compared(Interval(nan, nan, nan)), False),
+        (None, False),
+    ]
+    for comparison, tied in cases:
+        assert decide(gates, comparison, ComparisonRule()).tied == tied
+    refused = decide(check_gates(replace(INPUTS, as_of_roc_auc=0.1), Gates()), cases[0][0], ComparisonRule())
+    assert not refused.tied
+    assert [gate.name for gate in refused.refusals] == ["min_as_of_roc_auc"]
