@@ -123,19 +123,20 @@ class DriftSample:
 def known_bookings(
     tables: Tables, version: int, as_of: date, labelled: pd.DataFrame, names: Sequence[str], limit: int
 ) -> pd.DataFrame:
-    """Return at most `limit` of the bookings that a version of the features knows on the day `as_of`, in random order.
+    """Return at most `limit` of the bookings that a training of the day `as_of` knows, in random order.
 
-    `labelled` are those of them that a training has read already. Open bookings are known, too.
+    They are those of a version of the features that were made by then; open ones are known, too. So is whatever the
+    training has learned from, `labelled`.
     """
     features = tables.read(FEATURE_TABLE.name, version)
     columns = ["booking_id", *names, FEATURE_KEY, ARRIVAL, BOOKED]
     # Delta's log knows how many there are; a history in which all have ended need not be read again.
     if features.count() == len(labelled) <= limit:
-        made = pd.to_datetime(labelled[BOOKED]) <= pd.Timestamp(as_of)
-        shuffled: pd.DataFrame = labelled.loc[made, columns].sample(frac=1.0, random_state=0).reset_index(drop=True)
+        shuffled: pd.DataFrame = labelled[columns].sample(frac=1.0, random_state=0).reset_index(drop=True)
         return shuffled
-    made_by = features.where(f"{BOOKED} <= DATE'{as_of}'").selectExpr(*columns, f"{_order_sql()} AS {_ORDER}")
-    rows = random_sample(made_by, limit)
+    learned = pd.to_datetime(labelled[ARRIVAL]).max().date()
+    there = features.where(f"{BOOKED} <= DATE'{as_of}' OR {ARRIVAL} <= DATE'{learned}'")
+    rows = random_sample(there.selectExpr(*columns, f"{_order_sql()} AS {_ORDER}"), limit)
     return rows if len(rows) == limit else rows.drop(columns=_ORDER)
 
 

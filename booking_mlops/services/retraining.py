@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING
 
 from booking_mlops.core.bookings.tables import MONITORING, REJECTED
@@ -49,8 +48,8 @@ def retrain_once(session: Session, job: str, alarms: Iterable[Finding], baseline
     if session.workspace is None:
         return Retraining(job, f"{job} was not started: there is no workspace here; run model-train")
     started, alarmed = _started(session, job, baseline)
-    if started is not None and subjects <= alarmed:
-        return Retraining(job, _waits_for(session, job, started), int(started["value"]))
+    if baseline is not None and started is not None and subjects <= alarmed:
+        return Retraining(job, _waits_for(session, job, started, baseline), int(started["value"]))
     run_id = session.workspace.start_job(job)
     if run_id is None:
         return Retraining(job, f"{job} is running already")
@@ -73,17 +72,17 @@ def _started(session: Session, job: str, baseline: Baseline | None) -> tuple[Row
     return next((row for row in starts if row["value"] == starts[-1]["value"]), None), alarmed
 
 
-def _waits_for(session: Session, job: str, started: Row) -> str:
+def _waits_for(session: Session, job: str, started: Row, baseline: Baseline) -> str:
     """Say what a start of the job came to so far."""
     run = f"run {started['value']:.0f} of {job} was started on {started['checked_on']} for this alarm"
-    decision = _decided_since(PromotionHistory(session).rows(), started["checked_on"])
+    decision = next((one for one in PromotionHistory(session).rows() if _came_of(started, one, baseline)), None)
     if decision is None:
         return f"{run}; waiting for its decision"
     said = f"version {decision['challenger_version']} was {decision['decision']}: {decision['reason']}"
     return f"{run}; {said}; nothing more is started for it: train with other settings, or roll back"
 
 
-def _decided_since(decisions: Sequence[Row], day: date) -> Row | None:
-    """Return the newest decision of a training on a day or later."""
-    since = (one for one in decisions if one["decided_at"].date() >= day and one["decision"] != ROLLED_BACK)
-    return next(since, None)
+def _came_of(started: Row, decision: Row, baseline: Baseline) -> bool:
+    """Say whether a decision is one of a training after the start: of that day, or later."""
+    newer = decision["challenger_version"] > baseline.version and decision["decision"] != ROLLED_BACK
+    return newer and decision["decided_at"].date() >= started["checked_on"]
