@@ -84,5 +84,6 @@ def _waits_for(session: Session, job: str, started: Row, baseline: Baseline) -> 
 
 def _came_of(started: Row, decision: Row, baseline: Baseline) -> bool:
     """Say whether a decision is one of a training after the start: of that day, or later."""
-    newer = decision["challenger_version"] > baseline.version and decision["decision"] != ROLLED_BACK
-    return newer and decision["decided_at"].date() >= started["checked_on"]
+    newer = int(decision["challenger_version"]) > baseline.version and decision["decision"] != ROLLED_BACK
+    later: bool = decision["decided_at"].date() >= started["checked_on"]
+    return newer and later
