@@ -7,6 +7,7 @@ from flask import Flask
 from local_workspace.dispatch import Dispatcher
 from local_workspace.mlflow_server import WsgiApp
 from local_workspace.routes import (
+    artifacts,
     clusters,
     common,
     contexts,
@@ -41,7 +42,7 @@ def create_app(workspaces: Workspaces, mlflow_app: WsgiApp) -> WsgiApp:
             flask.register_blueprint(api.blueprint, url_prefix=f"/api/{version}/jobs", name=name)
     for routes in (
         *(dbfs, files, workspace_files, clusters, scim, permissions, contexts, oauth),
-        *(unity_catalog, mlflow, model_registry),
+        *(unity_catalog, mlflow, artifacts, model_registry),
     ):
         flask.register_blueprint(routes.blueprint)
     return Dispatcher(workspaces, mlflow_app, flask.wsgi_app)

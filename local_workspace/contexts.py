@@ -15,12 +15,12 @@ from local_workspace.errors import invalid, not_found
 _LONG_POLL_SECONDS = 4.0
 
 # The program reads each command as one line of JSON, runs it and answers with one line of JSON. Its arguments are the
-# program of tasks, whose `mount` it needs, and the folder of the workspace's files.
+# program of tasks, whose `mount` it needs, and the folders it mounts, as JSON.
 _COMMAND_LOOP = """\
 import contextlib, io, json, sys, textwrap, traceback, types
 task = types.ModuleType("task_process")
 exec(sys.argv[1], task.__dict__)
-task.mount(sys.argv[2])
+task.mount(json.loads(sys.argv[2]))
 replies, names = sys.stdout, {"__name__": "__main__"}
 for line in sys.stdin:
     out, failure = io.StringIO(), None
@@ -40,10 +40,10 @@ for line in sys.stdin:
 class Context:
     """A Python process and the commands it was given."""
 
-    def __init__(self, identifier: str, env: dict[str, str], folder: Path, dbfs_root: Path) -> None:
+    def __init__(self, identifier: str, env: dict[str, str], folder: Path, mounts: dict[str, str]) -> None:
         self.identifier = identifier
         self.libraries = folder / "libraries"
-        self._dbfs_root = dbfs_root
+        self._mounts = mounts
         self._commands: dict[str, dict[str, object]] = {}
         self._changed = threading.Condition()
         self._turn = threading.Lock()
@@ -51,7 +51,7 @@ class Context:
         log = (folder / "stderr.log").open("ab")
         with log:
             self._python = subprocess.Popen(
-                [sys.executable, "-u", "-c", _COMMAND_LOOP, process.TASK_PROGRAM, str(dbfs_root)],
+                [sys.executable, "-u", "-c", _COMMAND_LOOP, process.TASK_PROGRAM, json.dumps(mounts)],
                 cwd=folder,
                 env=env,
                 text=True,
@@ -97,7 +97,7 @@ class Context:
     def _execute(self, command_id: str, command: str) -> None:
         with self._turn:
             try:
-                data, failure = self._answer(without_mounts(command, self._dbfs_root))
+                data, failure = self._answer(without_mounts(command, self._mounts))
             except (OSError, ValueError) as error:
                 data, failure = "", f"The Python process ended: {error}"
         if failure is None:
@@ -134,14 +134,14 @@ class Contexts:
         self._contexts: dict[str, Context] = {}
         self._lock = threading.Lock()
 
-    def create(self, language: str, env: dict[str, str], folder: Path, dbfs_root: Path, number: int) -> str:
+    def create(self, language: str, env: dict[str, str], folder: Path, mounts: dict[str, str], number: int) -> str:
         """Start a context and return its id.
 
         Raises: ApiError 400 for a language other than Python.
         """
         if language != "python":
             raise invalid(f"Language {language} is not supported; local_workspace speaks python")
-        context = Context(str(number), env, folder / str(number), dbfs_root)
+        context = Context(str(number), env, folder / str(number), mounts)
         with self._lock:
             self._contexts[context.identifier] = context
         return context.identifier

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -154,11 +155,11 @@ class Uploads:
         del self._uploads[handle]
 
 
-# Where a cluster mounts DBFS and volumes; not the path of an address such as dbfs:/Volumes/…, nor a longer path's end.
-# Some clusters have volumes below /dbfs too, others don't: here they are not there.
-_MOUNTED = re.compile(r"(?<![\w:./-])/(dbfs(?!/Volumes/)|Volumes)(?=/)")
+# Where a cluster mounts DBFS, volumes and workspace files; not the path of an address such as dbfs:/Volumes/…, nor a
+# longer path's end. Some clusters have volumes below /dbfs too, others don't: here they are not there.
+_MOUNTED = re.compile(r"(?<![\w:./-])/(dbfs(?!/Volumes/)|Volumes|Workspace)(?=/)")
 
 
-def without_mounts(text: str, root: Path) -> str:
-    """Replace each `/dbfs/…` and `/Volumes/…` in a text with the path of the local file that it stands for."""
-    return _MOUNTED.sub(lambda found: str(root / "Volumes" if found[1] == "Volumes" else root), text)
+def without_mounts(text: str, mounts: Mapping[str, str]) -> str:
+    """Replace each path below `/dbfs`, `/Volumes` or `/Workspace` in a text with that of the local file."""
+    return _MOUNTED.sub(lambda found: mounts[found[0]], text)

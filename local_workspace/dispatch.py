@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from local_workspace import mlflow_server
 from local_workspace.addresses import mlflow_url, workspace_of_host
+from local_workspace.artifact_addresses import as_databricks_says, as_the_server_says
 from local_workspace.dbfs import is_in_root
 from local_workspace.mlflow_server import WsgiApp
 from local_workspace.routes.common import CALLER_KEY, WORKSPACE_KEY
@@ -27,7 +28,12 @@ _PATHS_WITHOUT_TOKEN = (
 # The address of a workspace's MLflow on this machine, whatever the host name is.
 _MLFLOW_OF_A_WORKSPACE = re.compile(r"/([^/]+)/mlflow(/.*|$)")
 # Databricks' additions to MLflow's API, which MLflow's own server does not have.
-_DATABRICKS_ROUTES = ("/api/2.0/mlflow/databricks/", "/api/2.0/mlflow/unity-catalog/")
+_DATABRICKS_ROUTES = re.compile(
+    r"/api/2\.0/mlflow/(databricks/|unity-catalog/|artifacts/credentials-for-|logged-models/[^/]+/artifacts/credentials-for-"
+    r"|model-versions/(list-artifacts|get-signed-download-uri)$)"
+)
+# Its answers, and requests for it, say where artifacts are.
+_ADDRESSES = re.compile(r"/api/\d\.\d/(preview/)?mlflow/")
 
 
 class Dispatcher:
@@ -57,15 +63,22 @@ class Dispatcher:
             return redirect(f"{mlflow_url('', workspace)}{path.removeprefix('/mlflow') or '/'}")(
                 environ, start_response
             )
-        if mlflow_server.serves(path) and not path.startswith(_DATABRICKS_ROUTES):
+        if mlflow_server.serves(path) and not _DATABRICKS_ROUTES.match(path):
             environ["PATH_INFO"] = path.removeprefix("/mlflow")
             mlflow_server.serve(workspace)
+            # A program with the tracking URI URL/ENV/mlflow, whose paths begin otherwise, is told what the server says.
+            as_databricks = _ADDRESSES.match(path) is not None
+            if as_databricks:
+                _replace_body(environ, as_the_server_says(_body(environ)))
             if not self._workspaces.dbfs_root and path.endswith("/mlflow/experiments/create"):
                 location = _artifact_location(environ)
                 if location.startswith("dbfs:/") and is_in_root(location):
                     message = f"Public DBFS root is disabled. Access is denied on path: {location}"
                     return _refusal(403, "PERMISSION_DENIED", message)(environ, start_response)
-            return _with_json_errors(BaseResponse.from_app(self._mlflow, environ), environ)(environ, start_response)
+            answer = _with_json_errors(BaseResponse.from_app(self._mlflow, environ), environ)
+            if as_databricks and answer.mimetype == "application/json":
+                answer.set_data(as_databricks_says(answer.get_data()))
+            return answer(environ, start_response)
         environ[WORKSPACE_KEY] = workspace
         return self._routes(environ, start_response)
 
@@ -84,13 +97,24 @@ def _with_json_errors(answer: BaseResponse, environ: dict[str, Any]) -> BaseResp
 
 def _artifact_location(environ: dict[str, Any]) -> str:
     """Return where an experiment that is to be created wants its artifacts; the request can still be read after it."""
-    content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    environ["wsgi.input"] = io.BytesIO(content)
     try:
-        fields = json.loads(content)
+        fields = json.loads(_body(environ))
     except ValueError:
         return ""
     return str(fields.get("artifact_location") or "") if isinstance(fields, dict) else ""
+
+
+def _body(environ: dict[str, Any]) -> bytes:
+    """Return a request's body, which can still be read after it."""
+    content: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    _replace_body(environ, content)
+    return content
+
+
+def _replace_body(environ: dict[str, Any], content: bytes) -> None:
+    environ["wsgi.input"] = io.BytesIO(content)
+    if environ.get("CONTENT_LENGTH"):
+        environ["CONTENT_LENGTH"] = str(len(content))
 
 
 def _refusal_of_token(environ: dict[str, Any]) -> BaseResponse:

@@ -34,9 +34,22 @@ class Layout:
             files.local(folder).mkdir(parents=True, exist_ok=True)
         return files
 
+    def mounts(self, workspace: str) -> dict[str, str]:
+        """Return where the paths of a workspace's files lead that a cluster has mounted."""
+        dbfs = self.dbfs(workspace).root
+        return {
+            "/Volumes": str(dbfs / "Volumes"),
+            "/Workspace": str(self.workspace_files(workspace).root),
+            "/dbfs": str(dbfs),
+        }
+
     def models(self, workspace: str) -> Dbfs:
         """Return the files of a workspace's model versions, by paths such as `/prod/booking/cancellation/1/MLmodel`."""
         return Dbfs(self.home(workspace) / "models")
+
+    def artifacts(self, workspace: str) -> Dbfs:
+        """Return the artifacts of a workspace's runs and logged models, which MLflow's server reads and writes too."""
+        return Dbfs(self.home(workspace) / "mlartifacts")
 
     def log(self, run_id: int) -> Path:
         """Return the file that a task run's output goes to."""

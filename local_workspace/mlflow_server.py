@@ -90,6 +90,8 @@ def serve(workspace: str) -> None:
 
 def model_registry(workspace: str) -> Any:
     """Return MLflow's store of a workspace's registered models; `mlflow_app` must have been called."""
+    # It looks logged models up with the store of the workspace that this thread serves.
+    serve(workspace)
     return _stores[workspace].registry
 
 
@@ -101,6 +103,22 @@ def has_registered_model(workspace: str, name: str) -> bool:
 def has_experiment(workspace: str, experiment_id: str) -> bool:
     """Return whether a workspace has an experiment of that id."""
     return _exists(lambda: _stores[workspace].tracking.get_experiment(experiment_id))
+
+
+def artifact_root(workspace: str, owner: str) -> str | None:
+    """Return where the artifacts of a run, or of a logged model, are; None when there is none of that id."""
+    from mlflow.exceptions import MlflowException
+
+    tracking = _stores[workspace].tracking
+    try:
+        return str(tracking.get_run(owner).info.artifact_uri)
+    except MlflowException:
+        pass
+    try:
+        return str(tracking.get_logged_model(owner).artifact_location)
+    except (MlflowException, AttributeError):
+        # MLflow 2 has no logged models.
+        return None
 
 
 def _exists(look: Callable[[], object]) -> bool:

@@ -1,8 +1,8 @@
 """Run a task in a process of its own: `python -c <this file> PACKAGE ENTRY_POINT ARGUMENT …`.
 
 Tasks on one cluster share its JVM, one after the other, as on Databricks: the second need not start and warm up Spark.
-LOCAL_CLUSTER names the cluster's folder; without it a task starts a JVM of its own. LOCAL_DBFS names the folder of the
-workspace's files, where `/Volumes/…` and `/dbfs/…` lead: only root could mount it there.
+LOCAL_CLUSTER names the cluster's folder; without it a task starts a JVM of its own. LOCAL_MOUNTS says, as JSON, where
+`/Volumes/…`, `/Workspace/…` and `/dbfs/…` lead: only root could mount them there.
 """
 
 import builtins
@@ -15,10 +15,11 @@ import importlib.util
 import io
 import json
 import os
-import pathlib
+import re
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,48 +129,82 @@ _FUNCTIONS_OF_OS = (
     *("unlink", "utime"),
 )
 _READS_AND_WRITES = ("csv", "json", "load", "orc", "parquet", "save", "text")
+_IN_A_VOLUME = re.compile("^(file:(//)?)?/Volumes/")
+_ADDRESS_OF_ROW = (
+    "_metadata.file_path",
+    "regexp_replace(_metadata.file_path, '^dbfs:/+Volumes/', 'file:/Volumes/')",
+)
 
 
-def mount(root: str) -> None:
-    """Make `/Volumes/…` and `/dbfs/…` lead below `root` for Python and, where it is installed, for Spark."""
-    mount_for_python(root)
+def mount(mounts: dict[str, str]) -> None:
+    """Make the paths of `mounts` lead to their folders, for Python and, where it is installed, for Spark."""
+    mount_for_python(mounts)
     if importlib.util.find_spec("pyspark") is not None:
         mount_for_spark()
 
 
-def mount_for_python(root: str) -> None:
-    """Make `/Volumes/…` and `/dbfs/…` lead below `root` for `open`, `os`, and what is written with them."""
+def mount_for_python(mounts: dict[str, str]) -> None:
+    """Make paths lead to the folders of `mounts` for `open`, `os`, and what is written with them."""
 
     def local(value: Any) -> Any:
         path = os.fspath(value) if isinstance(value, os.PathLike) else value
-        if isinstance(path, str) and (path == "/Volumes" or path.startswith("/Volumes/")):
-            return root + path
-        on_dbfs = isinstance(path, str) and path.startswith("/dbfs/") and not path.startswith("/dbfs/Volumes/")
-        return root + path.removeprefix("/dbfs") if on_dbfs else value
+        if isinstance(path, str) and not path.startswith("/dbfs/Volumes/"):
+            for mounted, folder in mounts.items():
+                if path == mounted or path.startswith(f"{mounted}/"):
+                    return folder + path.removeprefix(mounted)
+        return value
 
+    replaced = {}
     for module, names in ((builtins, ("open",)), (io, ("open",)), (os, _FUNCTIONS_OF_OS)):
         for name in names:
-            setattr(module, name, _with_paths(getattr(module, name), local))
-    # Python 3.10's pathlib keeps the functions it found.
-    kept = getattr(pathlib, "_NormalAccessor", None)
-    for name in (*_FUNCTIONS_OF_OS, "open"):
-        if hasattr(kept, name):
-            setattr(kept, name, staticmethod(getattr(io if name == "open" else os, name)))
+            function = getattr(module, name)
+            replaced[function] = _with_paths(function, local)
+            setattr(module, name, replaced[function])
+    # Some classes keep the functions that they found, such as those that match patterns from Python 3.13 on.
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("glob", "pathlib")]
+    for cls in {value for module in modules for value in vars(module).values() if isinstance(value, type)}:
+        for name, value in list(vars(cls).items()):
+            function = value.__func__ if isinstance(value, staticmethod) else value
+            if isinstance(function, types.BuiltinFunctionType) and function in replaced:
+                setattr(cls, name, staticmethod(replaced[function]))
 
 
 def mount_for_spark() -> None:
-    """Make `/Volumes/…` lead to `dbfs:/Volumes/…` for what Spark reads and writes by a path."""
+    """Make `/Volumes/…` and `file:/Volumes/…` lead to `dbfs:/Volumes/…` for what Spark reads and writes by a path.
+
+    Of files that were asked for by `file:`, the rows' `_metadata.file_path` is spelled that way too.
+    """
     from pyspark.sql import DataFrameReader, DataFrameWriter
 
     def local(value: Any) -> Any:
-        if isinstance(value, list):
-            return [local(one) for one in value]
-        return f"dbfs:{value}" if isinstance(value, str) and value.startswith("/Volumes/") else value
+        if isinstance(value, (list, tuple)):
+            return type(value)(local(one) for one in value)
+        return _IN_A_VOLUME.sub("dbfs:/Volumes/", value) if isinstance(value, str) else value
 
     for cls in (DataFrameReader, DataFrameWriter):
         for name in _READS_AND_WRITES:
             if hasattr(cls, name):
-                setattr(cls, name, _with_paths(getattr(cls, name), local))
+                function = _with_paths(getattr(cls, name), local)
+                setattr(cls, name, _giving_back(function) if cls is DataFrameReader else function)
+
+
+def _giving_back(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a reader's function whose rows say `file:/Volumes/…` of where they are from when that was asked for."""
+
+    @functools.wraps(function)
+    def read(*arguments: Any, **named: Any) -> Any:
+        frame = function(*arguments, **named)
+        given = [one for value in (*arguments, *named.values()) for one in _texts(value)]
+        if any(_IN_A_VOLUME.match(one) and one.startswith("file:") for one in given):
+            select = frame.selectExpr
+            frame.selectExpr = lambda *columns: select(*(one.replace(*_ADDRESS_OF_ROW) for one in columns))
+        return frame
+
+    return read
+
+
+def _texts(value: Any) -> list[str]:
+    return [one for one in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(one, str)]
 
 
 def _with_paths(function: Callable[..., Any], local: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -198,11 +233,11 @@ def main() -> None:
     found = [point for point in distribution.entry_points if point.name == name]
     if not found:
         sys.exit(f"error: {package} {distribution.version} has no entry point named {name}")
-    cluster, files = os.environ.pop("LOCAL_CLUSTER", ""), os.environ.pop("LOCAL_DBFS", "")
+    cluster, mounts = os.environ.pop("LOCAL_CLUSTER", ""), os.environ.pop("LOCAL_MOUNTS", "")
     if cluster and importlib.util.find_spec("pyspark") is not None:
         share_jvm(Path(cluster))
-    if files:
-        mount(files)
+    if mounts:
+        mount(json.loads(mounts))
     sys.argv = [name, *arguments]
     found[0].load()()
 

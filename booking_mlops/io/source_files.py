@@ -133,9 +133,7 @@ def _is_data(name: str) -> bool:
 def _local(path: Path) -> SourceFile:
     stat = path.stat()
     modified = datetime.fromtimestamp(stat.st_mtime, timezone.utc)
-    # Spark reaches volumes by Databricks' own file system.
-    scheme = "dbfs" if path.is_relative_to("/Volumes") else "file"
-    return SourceFile(f"{scheme}:{os.fspath(path)}", path.name, modified, stat.st_size)
+    return SourceFile(f"file:{os.fspath(path)}", path.name, modified, stat.st_size)
 
 
 def _delta(path: Path) -> list[SourceFile]:

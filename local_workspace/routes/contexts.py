@@ -22,7 +22,7 @@ def create_context() -> Response:
         str(fields.get("language", "python")),
         workspaces.task_environment.variables(workspace, caller().name),
         workspaces.layout.home(workspace) / "contexts",
-        workspaces.layout.dbfs(workspace).root,
+        workspaces.layout.mounts(workspace),
         workspaces.store.next_number(),
     )
     return jsonify({"id": context_id})

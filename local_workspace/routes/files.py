@@ -1,6 +1,7 @@
 """Answer the Files API: files and directories of Unity Catalog, by paths such as `/Volumes/c/s/v/x.csv`.
 
-Below `/Models/c/s/m/1` are the files of a version of a registered model.
+Below `/Models/c/s/m/1` are the files of a version of a registered model, below `/WorkspaceInternal/Mlflow/Artifacts`
+those of runs and logged models.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from flask import Blueprint, Response, jsonify, request, send_file
 from local_workspace.addresses import workspace_url
 from local_workspace.dbfs import write
 from local_workspace.errors import ApiError, invalid
-from local_workspace.routes import model_files
+from local_workspace.routes import artifacts, model_files
 from local_workspace.routes.access import require
 from local_workspace.routes.catalog_objects import this_catalog
 from local_workspace.routes.common import (
@@ -34,13 +35,15 @@ _DEPTH_OF_A_VOLUME = 4  # Volumes, catalog, schema, volume
 
 
 def _local(path: str, *, to_write: bool = False) -> Path:
-    """Return the local file or directory of a path in a volume, or of a model's version.
+    """Return the local file or directory of a path in a volume, of a model's version, or among artifacts.
 
     Raises: ApiError 400 for a path of another kind; ApiError 404 when there is no such volume or version.
     """
     parts = [part for part in path.split("/") if part]
     if parts[:1] == ["Models"]:
         return model_files.local(path, to_write=to_write)
+    if parts[:1] == ["WorkspaceInternal"]:
+        return artifacts.local(parts)
     if parts[:1] != ["Volumes"] or len(parts) < _DEPTH_OF_A_VOLUME or ".." in parts:
         raise invalid(f"Invalid path: /{path} must be /Volumes/CATALOG/SCHEMA/VOLUME/…")
     volume = this_catalog().get("volume", ".".join(parts[1:_DEPTH_OF_A_VOLUME]))["full_name"]

@@ -178,7 +178,7 @@ def _task_section(task: dict[str, Any], log_text: str) -> dict[str, Any]:
         "took": _duration(task),
         "message": task["state"].get("state_message", ""),
         "attempts": task["attempt_number"] + 1,
-        "compute": f"cluster {cluster}" if cluster else "job cluster",
+        "compute": f"cluster {cluster}" if cluster else "serverless" if task.get("environment_key") else "job cluster",
         "log": log_text,
     }
 

@@ -8,7 +8,7 @@ from local_workspace.errors import invalid
 from local_workspace.runs.schedules import check_schedule
 from local_workspace.store import Document
 
-_COMPUTE = ("job_cluster_key", "new_cluster", "existing_cluster_id")
+_COMPUTE = ("job_cluster_key", "new_cluster", "existing_cluster_id", "environment_key")
 # fmt: off
 _FIELDS_OF_A_SINGLE_TASK = (
     "existing_cluster_id", "new_cluster", "libraries", "python_wheel_task", "timeout_seconds", "max_retries",
@@ -58,6 +58,7 @@ def tasks_of(settings: Document) -> list[Document]:
     if len(set(names)) != len(names):
         raise invalid("Task keys must be unique.")
     clusters = {cluster["job_cluster_key"] for cluster in settings.get("job_clusters") or []}
+    environments = {one.get("environment_key") for one in settings.get("environments") or []}
     for task in tasks:
         key = task.get("task_key")
         wheel = task.get("python_wheel_task")
@@ -71,6 +72,11 @@ def tasks_of(settings: Document) -> list[Document]:
                 raise invalid(f"Task {key} depends on {dependency['task_key']}, which is not a task of this job.")
         if task.get("job_cluster_key") and task["job_cluster_key"] not in clusters:
             raise invalid(f"Task {key}: job cluster {task['job_cluster_key']} is not defined in field job_clusters.")
+        if task.get("environment_key") and task["environment_key"] not in environments:
+            raise invalid(f"Task {key}: environment {task['environment_key']} is not defined in field environments.")
+        if task.get("environment_key") and task.get("libraries"):
+            raise invalid(f"Task {key}: Libraries field is not supported for serverless task, please specify libraries "
+                          "in environment.")  # fmt: skip
     _refuse_circles(tasks)
     return list(tasks)
 

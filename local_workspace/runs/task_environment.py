@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from local_workspace import process
-from local_workspace.addresses import client_variables, mlflow_url
+from local_workspace.addresses import client_variables
 from local_workspace.layout import Layout
 
 
@@ -22,13 +22,11 @@ class TaskEnvironment:
     def variables(self, workspace: str, principal: str, **added: str) -> dict[str, str]:
         """Return the variables of a process that runs in a workspace as `principal`, with its token."""
         token = self.token_of(workspace, principal)
-        tracking_uri = mlflow_url(self.url, workspace)
         conf_dir = self.layout.home(workspace) / "spark-conf"
         return process.task_variables(
             {
-                "MLFLOW_TRACKING_URI": tracking_uri,
-                "MLFLOW_REGISTRY_URI": tracking_uri,
-                "MLFLOW_TRACKING_TOKEN": token,
+                # As on a cluster; the registry is what conf/envs/ENV.yml says.
+                "MLFLOW_TRACKING_URI": "databricks",
                 **client_variables(self.url, token, workspace),
                 "BOOKING_PRINCIPAL": principal,
                 "BOOKING_LAKE": str(self.layout.lake(workspace)),

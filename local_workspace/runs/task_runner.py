@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_workspace import process
-from local_workspace.dbfs import Dbfs, is_in_root, without_mounts
+from local_workspace.dbfs import is_in_root, without_mounts
 from local_workspace.errors import ApiError, not_found
 from local_workspace.layout import Layout
 from local_workspace.runs.records import RunRecords
@@ -22,6 +23,7 @@ from local_workspace.store import CLUSTER, TASK_RUN, Document, Store
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+_WORKSPACE = "/Workspace"
 # Retries in production may wait for minutes; here nobody wants to.
 _MAX_RETRY_WAIT_SECONDS = 5.0
 # The first runtime that installs no libraries from DBFS root, and the setting of a cluster that makes it do so.
@@ -70,23 +72,27 @@ class TaskRunner:
         preparing = state("PENDING", message="Preparing")
         self._store.change(workspace, TASK_RUN, task_run_id, start_time=now(), state=preparing)
         cluster_id = self._start_cluster(workspace, task)
-        dbfs = self._layout.dbfs(workspace)
         cluster = self._store.get(workspace, CLUSTER, cluster_id) or job_cluster(run["settings"], task)
         refuse_dbfs_libraries(task, {**cluster, "cluster_id": cluster_id}, dbfs_root=self._dbfs_root)
-        wheels = self._install_wheels(task, dbfs)
+        wheels = self._install_wheels(workspace, task, libraries_of(run["settings"], task))
+        mounts = self._layout.mounts(workspace)
         cluster_folder = self._layout.cluster(run["run_id"], cluster_id)
         variables = self._environment.variables(
             workspace,
             run["run_as_user_name"],
             PYTHONPATH=":".join(map(str, wheels)),
             LOCAL_CLUSTER=str(cluster_folder),
-            LOCAL_DBFS=str(dbfs.root),
+            LOCAL_MOUNTS=json.dumps(mounts),
         )
         folder = self._layout.home(workspace) / "runs" / str(task_run_id)
-        return _Launch(_command(run, task, dbfs), variables, folder, cluster_id, cluster_folder)
+        return _Launch(_command(run, task, mounts), variables, folder, cluster_id, cluster_folder)
 
-    def _install_wheels(self, task: Document, dbfs: Dbfs) -> list[Path]:
-        wheels = [dbfs.local(wheel) for wheel in process.wheels_of(task.get("libraries") or [])]
+    def _install_wheels(self, workspace: str, task: Document, libraries: list[Document]) -> list[Path]:
+        dbfs, files = self._layout.dbfs(workspace), self._layout.workspace_files(workspace)
+        wheels = [
+            files.local(wheel.removeprefix(_WORKSPACE)) if wheel.startswith(f"{_WORKSPACE}/") else dbfs.local(wheel)
+            for wheel in process.wheels_of(libraries)
+        ]
         for wheel in wheels:
             if not wheel.is_file():
                 raise not_found(f"library {wheel.name} is not on DBFS")
@@ -195,9 +201,18 @@ def job_cluster(settings: Document, task: Document) -> Document:
     return dict(task.get("new_cluster") or shared.get(task.get("job_cluster_key")) or {})
 
 
-def _command(run: Document, task: Document, dbfs: Dbfs) -> list[str]:
+def libraries_of(settings: Document, task: Document) -> list[Document]:
+    """Return a task's libraries; on serverless compute they are the dependencies of its environment."""
+    if not task.get("environment_key"):
+        return list(task.get("libraries") or [])
+    environments = {one["environment_key"]: one.get("spec") or {} for one in settings.get("environments") or []}
+    found = environments.get(task["environment_key"], {}).get("dependencies") or []
+    return [{"whl" if str(one).endswith(".whl") else "pypi": one} for one in found]
+
+
+def _command(run: Document, task: Document, mounts: dict[str, str]) -> list[str]:
     wheel_task = task["python_wheel_task"]
     return [
         *(sys.executable, "-c", process.TASK_PROGRAM, wheel_task["package_name"], wheel_task["entry_point"]),
-        *[without_mounts(argument, dbfs.root) for argument in arguments(run, task)],
+        *[without_mounts(argument, mounts) for argument in arguments(run, task)],
     ]

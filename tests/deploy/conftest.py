@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 DBX = Path(sys.executable).with_name("dbx")
 
 TINY = """
-import os, pathlib, subprocess, sys, time
+import glob, os, pathlib, subprocess, sys, time
 def ok(): print("arguments:", sys.argv[1:], "[/x]")
 def fail(): print("about to fail"); raise RuntimeError("on purpose")
 def sleep():
@@ -40,11 +40,19 @@ def read():
     from pyspark.sql import SparkSession
     path = "/Volumes/dev/files/raw/in/a.csv"
     print("argument", pathlib.Path(sys.argv[1]).read_text().split())
-    print("python", os.listdir("/Volumes/dev/files/raw/in"), os.path.exists(path), pathlib.Path(path).is_file(),
+    print("python", sorted(os.listdir("/Volumes/dev/files/raw/in")), os.path.exists(path), pathlib.Path(path).is_file(),
           open(path).read().split(), pathlib.Path(path).read_text().split(), list(pandas.read_csv(path).a))
+    raw = pathlib.Path("/Volumes/dev/files/raw")
+    print("pattern", sorted(one.name for one in raw.glob("i*/[ab]*.csv")), len(glob.glob(f"{raw}/*/*.csv")),
+          [len(found[2]) for found in os.walk(raw / "in")])
     spark = SparkSession.builder.getOrCreate()
     print("spark", [spark.read.option("header", "true").csv(one).count() for one in (path, "dbfs:" + path)])
+    both = spark.read.text(["file:" + path, "file:" + path.replace("a.csv", "b b.csv")])
+    print("from", sorted(row[0] for row in both.selectExpr("_metadata.file_path AS p", "value").distinct().collect()))
     spark.range(3).write.mode("overwrite").json("/Volumes/dev/files/raw/out")
+def show():
+    path = pathlib.Path("/Workspace/Shared/bundle/conf.yml")
+    print("file", pathlib.Path(sys.argv[1]).read_text(), path.read_text(), os.path.exists(path))
 def jvm():
     from pyspark import SparkContext
     context = SparkContext.getOrCreate()

@@ -91,14 +91,18 @@ class TestVolumes:
     def test_a_task_reads_and_writes_them_as_on_a_cluster(self, server: Server, client: Client, volume: str) -> None:
         files = client("dev").files
         files.upload(f"{volume}/in/a.csv", io.BytesIO(b"a\n1\n2\n"))
+        files.upload(f"{volume}/in/b b.csv", io.BytesIO(b"a\n"))
         job = server.tiny_job("dev", {"task_key": "t", "does": "read"}, job_name="reads a volume")
         run = server.wait("dev", server.run("dev", job, python_params=[f"{volume}/in/a.csv"]))
         log = server.log("dev", run["tasks"][0]["run_id"])
         assert run["state"]["result_state"] == "SUCCESS", log
         text = "['a', '1', '2']"
         assert f"argument {text}\n" in log
-        assert f"python ['a.csv'] True True {text} {text} [1, 2]\n" in log
+        assert f"python ['a.csv', 'b b.csv'] True True {text} {text} [1, 2]\n" in log
         assert "spark [2, 2]\n" in log
+        assert "pattern ['a.csv', 'b b.csv'] 2 [2]\n" in log
+        addresses = [f"file:{volume}/in/a.csv"] * 3 + [f"file:{volume}/in/b%20b.csv"]
+        assert f"from {addresses}\n" in log
         assert "_SUCCESS" in {one.name for one in files.list_directory_contents(f"{volume}/out")}
 
     def test_put_writes_into_a_volume_that_exists(self, server: Server, tmp_path: Path) -> None:
@@ -147,6 +151,37 @@ class TestWorkspaceFiles:
         workspace.delete(folder, recursive=True)
         with pytest.raises(NotFound, match="doesn't exist"):
             workspace.get_status(folder)
+
+    def test_a_task_has_its_wheel_and_its_files_there_as_a_bundle_does(self, server: Server, client: Client) -> None:
+        workspace, folder = client("dev").workspace, "/Workspace/Shared/bundle"
+        workspace.mkdirs(folder)
+        workspace.upload(f"{folder}/conf.yml", io.BytesIO(b"a: 1"), format=ImportFormat.AUTO, overwrite=True)
+        wheel = server.tiny_wheel()
+        workspace.upload(
+            f"{folder}/{wheel.name}", io.BytesIO(wheel.read_bytes()), format=ImportFormat.RAW, overwrite=True
+        )
+        library = f"{folder}/{wheel.name}"
+        shown = {"python_wheel_task": {"package_name": "tiny", "entry_point": "show",
+                                       "parameters": [f"{folder}/conf.yml"]}}  # fmt: skip
+        environments = [{"environment_key": "e", "spec": {"environment_version": "4", "dependencies": [library]}}]
+        serverless = {"task_key": "s", **shown, "environment_key": "e"}
+        tasks = [{"task_key": "c", **shown, "libraries": [{"whl": library}]}]
+        job = server.tiny_job("dev", *tasks, job_name="of a bundle")
+        settings = {"tasks": [*server.api("dev", "GET", f"jobs/get?job_id={job}")["settings"]["tasks"], serverless]}
+        server.api("dev", "POST", "jobs/update", job_id=job, new_settings={**settings, "environments": environments})
+        run = server.wait("dev", server.run("dev", job))
+        assert {task["state"]["result_state"] for task in run["tasks"]} == {"SUCCESS"}
+        for task in run["tasks"]:
+            assert "file a: 1 a: 1 True" in server.log("dev", task["run_id"])
+        for change, message in (
+            ({"environment_key": "x"}, "environment x is not defined in field environments"),
+            ({"libraries": [{"whl": library}]}, "Libraries field is not supported for serverless task"),
+        ):
+            tasks = [{**serverless, **change}]
+            refused = server.call(
+                "dev", "POST", "/api/2.1/jobs/create", name="x", tasks=tasks, environments=environments
+            )
+            assert (refused.status_code, message in refused.json()["message"]) == (400, True)
 
     def test_the_cli_imports_files_as_they_are(self, server: Server) -> None:
         path = "/api/2.0/workspace-files/import-file/Workspace/Shared/x.json"

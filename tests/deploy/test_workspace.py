@@ -114,7 +114,8 @@ class TestRuns:
         job = server.tiny_job("prod", {"task_key": "t", "does": "environment"}, job_name="environment")
         run = server.wait("prod", server.run("prod", job))
         log = server.log("prod", run["tasks"][0]["run_id"])
-        assert "MLFLOW_TRACKING_URI=http://127.0.0.1" in log
+        assert "MLFLOW_TRACKING_URI=databricks\n" in log
+        assert "MLFLOW_REGISTRY_URI" not in log
         assert "BOOKING_LAKE=" in log
         assert "DBX_" not in log
         assert "GITHUB_TOKEN" not in log
