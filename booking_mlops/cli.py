@@ -37,7 +37,7 @@ from booking_mlops.tasks import task_keys, task_type, task_types
 if TYPE_CHECKING:
     import pandas as pd
 
-_TRAINING, _ROLLBACK = "model_train", "model_rollback"
+_TRAINING, _ROLLBACK, _APPROVAL = "model_train", "model_rollback", "model_approve"
 
 _EXAMPLES = """\
 examples:
@@ -170,7 +170,7 @@ def _add_checkout_commands(commands: Any) -> None:
 
 
 def _add_model_commands(commands: Any) -> None:
-    model = commands.add_parser("model", help="History, comparison, rollback and reproduction of registered versions.")
+    model = commands.add_parser("model", help="History, comparison, approval, rollback and reproduction of versions.")
     actions = model.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     def add(name: str, text: str, action: Callable[[argparse.Namespace], Summary]) -> argparse.ArgumentParser:
@@ -192,6 +192,12 @@ def _add_model_commands(commands: Any) -> None:
     )
     add_environment_arguments(again)
     again.add_argument("version", type=int, metavar="VERSION")
+    approval = task_type(_APPROVAL)
+    approve = actions.add_parser("approve", help=approval.help, description=approval.help)
+    add_task_arguments(approve, _APPROVAL)
+    approve.add_argument("version", type=int, metavar="VERSION")
+    approve.add_argument("--reason", required=True, help="goes into the promotions table")
+    approve.set_defaults(action=_approve)
     back = actions.add_parser("rollback", help=task_type(_ROLLBACK).help, description=task_type(_ROLLBACK).help)
     add_task_arguments(back, _ROLLBACK)
     back.add_argument("--to", type=int, metavar="VERSION", help="default: the previous champion")
@@ -209,6 +215,12 @@ def _rollback(arguments: argparse.Namespace) -> None:
     own = [f"reason={json.dumps(arguments.reason)}"] + ([f"to={arguments.to}"] if arguments.to is not None else [])
     arguments.settings = [*arguments.settings, *own]
     run_task(_ROLLBACK, arguments)
+
+
+def _approve(arguments: argparse.Namespace) -> None:
+    own = [f"version={arguments.version}", f"reason={json.dumps(arguments.reason)}"]
+    arguments.settings = [*arguments.settings, *own]
+    run_task(_APPROVAL, arguments)
 
 
 def _task_action(key: str) -> Callable[[argparse.Namespace], None]:

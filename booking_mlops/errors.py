@@ -31,6 +31,10 @@ class NoChampion(BookingMlopsError):
     """The registry has no champion for the model."""
 
 
+class ApprovalRefused(BookingMlopsError):
+    """The version does not wait for approval, or is no better than the champion."""
+
+
 class RegistryError(BookingMlopsError):
     """The tracking server or the model registry can't be reached or refused a request."""
 

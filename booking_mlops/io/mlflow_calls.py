@@ -12,12 +12,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from booking_mlops.errors import RegistryError
-
-if TYPE_CHECKING:
-    from mlflow.data.dataset import Dataset
 
 
 @contextmanager
@@ -98,12 +94,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(before)
-
-
-def dataset(table: str, version: int) -> Dataset:
-    """Return what MLflow records of a Delta table, by its full name, as it was at a version."""
-    from mlflow.data.delta_dataset_source import DeltaDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-
-    # From the name and version only: MLflow's own way to make it reads the table with Spark.
-    return MetaDataset(DeltaDatasetSource(delta_table_name=table, delta_table_version=version), name=table)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from booking_mlops.errors import NoChampion, RegistryError
+from booking_mlops.io.logged import LoggedModel, TableVersion
 from booking_mlops.io.machine import Machine
 from booking_mlops.io.mlflow_calls import (
-    dataset,
     explained,
     own_environment,
     own_logging,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PRODUCTION = "Production"
+STAGING = "Staging"
 # Tags of a version: the Delta versions it was trained on, and on how many rows.
 FEATURES_VERSION_TAG = "features_version"
 LABELS_VERSION_TAG = "labels_version"
@@ -59,22 +60,6 @@ class Version:
     def uri(self) -> str:
         """Where MLflow finds the model."""
         return f"models:/{self.name}/{self.number}"
-
-
-@dataclass(frozen=True)
-class LoggedModel:
-    """A model that a run has logged: where MLflow finds it, and its id, which it has from MLflow 3 on."""
-
-    uri: str
-    model_id: str | None
-
-
-@dataclass(frozen=True)
-class TableVersion:
-    """A Delta table, by its full name, as it was at a version."""
-
-    table: str
-    version: int
 
 
 class Registry:
@@ -186,9 +171,7 @@ class Registry:
         import mlflow
 
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        links: dict[str, Any] = {}
-        if model and model.model_id:
-            links = {"model_id": model.model_id, "dataset": data and dataset(data.table, data.version)}
+        links = {"model_id": model.model_id, "dataset": data and data.dataset()} if model and model.model_id else {}
         with explained("logging to the run"):
             mlflow.log_params(dict(params))
             mlflow.log_metrics(finite, **links)
@@ -198,7 +181,7 @@ class Registry:
         import mlflow
 
         with explained("logging the run's data"), quiet():
-            mlflow.log_input(dataset(data.table, data.version), context=context)
+            mlflow.log_input(data.dataset(), context=context)
 
     def log_files(self, files: Mapping[str, str | bytes]) -> None:
         """Log artifacts, path to content, to the active run."""
@@ -327,16 +310,25 @@ class Registry:
 
         Doing it twice changes nothing. The alias moves last: readers that know aliases follow it.
         """
-        client = self.client()
+        self.client()
         with explained(f"promoting {self.model_name} version {number}"), quiet():
-            if self.has_stages:
-                current = client.get_model_version(self.model_name, str(number)).current_stage
-                if current != PRODUCTION:
-                    client.transition_model_version_stage(
-                        self.model_name, str(number), PRODUCTION, archive_existing_versions=True
-                    )
-            if self.has_aliases:
-                client.set_registered_model_alias(self.model_name, CHAMPION, str(number))
+            self._move(number, PRODUCTION, CHAMPION)
+
+    def make_challenger(self, number: int) -> None:
+        """Give a version that waits for approval the alias `challenger`, and the stage Staging where there are stages.
+
+        Doing it twice changes nothing.
+        """
+        self.client()
+        with explained(f"marking {self.model_name} version {number}"), quiet():
+            self._move(number, STAGING, CHALLENGER)
+
+    def _move(self, number: int, stage: str, alias: str) -> None:
+        client = self.client()
+        if self.has_stages and client.get_model_version(self.model_name, str(number)).current_stage != stage:
+            client.transition_model_version_stage(self.model_name, str(number), stage, archive_existing_versions=True)
+        if self.has_aliases:
+            client.set_registered_model_alias(self.model_name, alias, str(number))
 
     def metric(self, run_id: str, name: str) -> float:
         """Return a metric of a run; NaN when the run has none of that name."""

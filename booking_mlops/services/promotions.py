@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROLLED_BACK = "rolled_back"
+PROMOTED, WAITING, APPROVED, ROLLED_BACK = "promoted", "waiting", "approved", "rolled_back"
 REJECTED = "rejected"
 
 
@@ -76,6 +76,29 @@ class PromotionHistory:
             gates=json.dumps([dataclasses.asdict(gate) for gate in decision.gates]),
         )
 
+    def waiting(self) -> int | None:
+        """Return the newest version that waits for approval; None when a champion was made after it, or none waits."""
+        for row in self.rows():
+            if row["decision"] in (PROMOTED, APPROVED, ROLLED_BACK):
+                return None
+            if row["decision"] == WAITING:
+                return int(row["challenger_version"])
+        return None
+
+    def record_approval(self, waiting: Row, champion: int | None, reason: str) -> None:
+        """Append the approval of the version whose decision `waiting` is; `champion` is the one it replaces."""
+        number = int(waiting["challenger_version"])
+        self._append(
+            decision_id=f"{waiting['decision_id']}-approved",
+            challenger=number,
+            champion=champion,
+            after=number,
+            decision=APPROVED,
+            reason=reason,
+            metrics=waiting["metrics"],
+            gates=waiting["gates"],
+        )
+
     def record_rollback(self, to: int, champion: int | None, reason: str) -> None:
         """Append a rollback from version `champion` to version `to`."""
         self._append(
@@ -123,12 +146,18 @@ class PromotionHistory:
 def require_champion(session: Session) -> Version:
     """Return the champion.
 
-    Raises: NoChampion, which says what refused the last candidate, by how much, and what can be done.
+    Raises: NoChampion, which says what refused the last candidate, by how much, and what can be done; or that it waits.
     """
     champion = session.registry.champion()
     if champion is not None:
         return champion
     decisions = PromotionHistory(session).rows()
+    if decisions and decisions[0]["decision"] == WAITING:
+        number = decisions[0]["challenger_version"]
+        raise NoChampion(
+            f"version {number} of {session.env.model_name} waits for approval, and no other can score: "
+            f'booking-mlops model approve {number} --reason "…"'
+        )
     if not decisions or decisions[0]["decision"] != REJECTED:
         return session.registry.require_champion()
     last = decisions[0]

@@ -18,13 +18,13 @@ from booking_mlops.core.model.promotion import Decision
 from booking_mlops.core.model.scoring import as_example, as_model_input, permutation_importance
 from booking_mlops.core.model.slices import slices
 from booking_mlops.core.reports import model_report, plots
+from booking_mlops.io.logged import TableVersion
 from booking_mlops.io.machine import git_commit
 from booking_mlops.io.registry import (
     AS_OF_TAG,
     FEATURES_VERSION_TAG,
     LABELS_VERSION_TAG,
     TRAINING_ROWS_TAG,
-    TableVersion,
     Version,
 )
 from booking_mlops.services.backtest import BACKTEST_DAYS_TAG, BACKTEST_FILE, backtest_file

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from booking_mlops.config.recorded import read_recorded
-from booking_mlops.core.model.promotion import Comparison, ComparisonRule, decide
+from booking_mlops.core.model.promotion import Comparison, ComparisonRule, Decision, decide
 from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
 from booking_mlops.errors import NotReproducible
 from booking_mlops.io.registry import FEATURES_VERSION_TAG, LABELS_VERSION_TAG
@@ -64,7 +64,7 @@ class VersionComparison:
     champion: int
     rows: int
     comparison: Comparison
-    verdict: str
+    decision: Decision
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the metrics side by side, the improvement and what a training would decide."""
@@ -77,7 +77,7 @@ class VersionComparison:
         ]
         lines += [(label, f"{first[key]:<14.4f} {second[key]:.4f}") for key, label in names.items()]
         lines.append(("improvement", f"{better.value:+.4f} [{better.lower:+.4f}, {better.upper:+.4f}] in ROC AUC"))
-        return [*lines, ("verdict", f"{self.verdict}; nothing was promoted")]
+        return [*lines, ("verdict", f"{self.decision.reason}; nothing was promoted")]
 
 
 def compare(
@@ -96,8 +96,7 @@ def compare(
         for name, version in zip(("challenger", "champion"), versions, strict=True)
     }
     comparison = compare_scores(data.labels, scores, resampled_metrics(data.labels, scores, rule), rule)
-    decision = decide((), comparison, rule)
-    return VersionComparison(first, second, len(data.holdout), comparison, decision.reason)
+    return VersionComparison(first, second, len(data.holdout), comparison, decide((), comparison, rule))
 
 
 @dataclass(frozen=True)

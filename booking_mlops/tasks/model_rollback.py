@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from booking_mlops.config.checks import require
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.errors import ConfigError, NoChampion
-from booking_mlops.services.promotions import ROLLED_BACK, PromotionHistory
+from booking_mlops.services.promotions import APPROVED, PROMOTED, ROLLED_BACK, PromotionHistory
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
         """Return the version that was champion before `champion`, by the decisions, newest first."""
         ways = [row for row in rows if row["champion_after"] == champion and row["champion_version"] != champion]
         # A rollback also names a champion before it: the version that was rolled back, which is not the way back.
-        ways = [row for row in ways if row["decision"] == "promoted"] or ways
+        ways = [row for row in ways if row["decision"] in (PROMOTED, APPROVED)] or ways
         if not ways or ways[0]["champion_version"] is None:
             raise NoChampion(
                 f"{self.session.env.model_name} had no champion before version {champion}; name a version with --to"

@@ -31,9 +31,11 @@ from booking_mlops.core.model.promotion import (
     Decision,
     GateInputs,
     Gates,
+    PromotionPolicy,
     check_gates,
     decide,
     remedy,
+    under,
 )
 from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
 from booking_mlops.io.registry import AS_OF_TAG, CONFIRMED_BY_TAG, TRAINING_ROWS_TAG, Version
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTrainConfig(TrainingRecipe):
-    """`model-train`: the recipe of the model, the gates it must pass, and when it replaces the champion.
+    """`model-train`: the recipe of the model, the gates it must pass, and when it replaces the champion, and how.
 
     At most `max_reference_rows` of the bookings known are stored with the model: what new ones are compared with when
     drift is looked for. `costs` decide the operating threshold, `backtest` which days are replayed.
@@ -63,6 +65,7 @@ class ModelTrainConfig(TrainingRecipe):
     max_reference_rows: int = 100_000
     gates: Gates = field(default_factory=Gates)
     comparison: ComparisonRule = field(default_factory=ComparisonRule)
+    promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
     costs: Costs = field(default_factory=Costs)
     backtest: BacktestRule = field(default_factory=BacktestRule)
 
@@ -98,6 +101,10 @@ class ModelTrainResult(Result):
         """See `Result`."""
         return self.run_id, REPORT_FILE
 
+    @property
+    def _waits(self) -> bool:
+        return self.decision.outcome == "waiting"
+
     def summary(self) -> list[tuple[str, str]]:
         """Return version, metrics, decision, what refused it if anything did, and champion."""
         metrics, auc, every = self.metrics, self.auc_interval, self.all_rows
@@ -121,6 +128,7 @@ class ModelTrainResult(Result):
             ("decision", f"{self.decision.outcome}: {self.decision.reason}"),
             *refused,
             ("champion", f"version {self.champion_version}" if self.champion_version else "none"),
+            *([("next", f'booking-mlops model approve {self.version} --reason "…"')] if self._waits else []),
             ("report", f"{REPORT_FILE} of run {self.run_id}"),
         ]
 
@@ -154,8 +162,12 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         history.record(version, champion, after, decision, metrics_json(trained, champion_bounds))
         if decision.promoted:
             registry.make_champion(version.number)
-        elif champion is not None and decision.tied and after == champion.number:
-            self._confirm(champion, version)
+        else:
+            if champion is not None and decision.tied and after == champion.number:
+                self._confirm(champion, version)
+            if (waiting := history.waiting()) is not None:
+                # The version before this one may be waiting still.
+                registry.make_challenger(waiting)
         apply_model_permissions(self.session)
         return ModelTrainResult(
             model_name=self.session.env.model_name,
@@ -186,7 +198,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         draws = resampled_metrics(data.labels, scores, rule)
         comparison = compare_scores(data.labels, scores, draws, rule) if champion is not None else None
         gates = check_gates(self._gate_inputs(model, data, metrics, replayed, champion), self.config.gates)
-        decision = self._unless_overtaken(champion, decide(gates, comparison, rule))
+        decision = under(self.config.promotion, self._unless_overtaken(champion, decide(gates, comparison, rule)))
         bounds = intervals(metrics, draws["challenger"], rule.confidence)
         trained = Trained(model, data, scores, metrics, all_rows, bounds, replayed, decision)
         return trained, champion_intervals(comparison, draws, rule)

@@ -38,18 +38,21 @@ def _pull_request(repository: str, *environments: str) -> Scenario:
     return Scenario("pull-request.yml", values, environments)
 
 
-def _by_hand(environment: str, action: str, workflow: str = "", refused: str = "") -> Scenario:
-    inputs = {"inputs.environment": environment, "inputs.action": action, "inputs.workflow": workflow}
-    return Scenario("launch.yml", inputs, (environment,), refused)
+def _by_hand(environment: str, action: str, refused: str = "", **more: str) -> Scenario:
+    inputs = {"environment": environment, "action": action, "workflow": "", "version": "", "reason": "", **more}
+    return Scenario("launch.yml", {f"inputs.{key}": value for key, value in inputs.items()}, (environment,), refused)
 
 
 SCENARIOS = {
     "pull-request-of-a-fork": _pull_request("somebody/booking_mlops"),
     "pull-request": _pull_request(REPOSITORY, "staging"),
     "deploy": Scenario("deploy.yml", environments=("staging", "prod")),
-    "launch": _by_hand("staging", "launch", "staging-model-inference-batch"),
+    "launch": _by_hand("staging", "launch", workflow="staging-model-inference-batch"),
     "redeploy": _by_hand("prod", "deploy"),
     "rollback-without-an-earlier-champion": _by_hand("staging", "rollback", refused="had no champion before version"),
+    "approval-of-a-version-that-does-not-wait": _by_hand(
+        "staging", "approve", version="1", reason="tried", refused="does not wait for approval"
+    ),
 }
 
 

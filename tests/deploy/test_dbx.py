@@ -27,6 +27,7 @@ JOBS = {
     "outlook",
     "model-monitor",
     "model-rollback",
+    "model-approve",
     "booking-pipeline",
 }
 

@@ -91,8 +91,8 @@ def test_it_is_a_command_that_reads_its_yaml(project: Path) -> None:
     assert refused.returncode == 1
     assert "unknown key 'greting'; did you mean 'greeting'?" in refused.stderr
     checked = command_line(project, "config", "validate")
-    assert "9 tasks valid in 4 environments" in checked.stdout, checked.stderr
-    assert "28 workflows in 3 environments are sound" in command_line(project, "deployment", "check").stdout
+    assert "10 tasks valid in 4 environments" in checked.stdout, checked.stderr
+    assert "31 workflows in 3 environments are sound" in command_line(project, "deployment", "check").stdout
 
 
 def test_it_is_an_entry_point_of_the_wheel_and_a_job(project: Path, server: Server) -> None:

@@ -29,7 +29,7 @@ WORKFLOWS = {
 
 def test_every_workflow_is_a_job_of_its_environments_target() -> None:
     assert set(JOBS) == set(WORKFLOWS)
-    assert len(JOBS) == 25
+    assert len(JOBS) == 28
 
 
 @pytest.mark.parametrize("name", JOBS, ids="/".join)
@@ -101,7 +101,7 @@ def test_what_else_dbx_looks_up() -> None:
 def test_the_command_writes_it_once_and_again_only_when_told(tmp_path: Path, booking_mlops: Cli) -> None:
     done = booking_mlops("deployment", "to-bundle", "--out", tmp_path)
     assert done.code == 0, done.err
-    assert "25 jobs; deploy them with: databricks bundle deploy --target ENV" in done.out
+    assert "28 jobs; deploy them with: databricks bundle deploy --target ENV" in done.out
     for name, content in FILES.items():
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert yaml.safe_load(text) == content

@@ -44,7 +44,7 @@ def test_the_projects_own_file_is_sound_and_dbx_finds_it(booking_mlops: Cli) -> 
     assert (ROOT / "conf" / "deployment.yml").resolve() == ROOT / "deployment.yml"
     outcome = booking_mlops("deployment", "check")
     assert outcome.code == 0, outcome.err
-    assert "25 workflows in 3 environments are sound" in outcome.out
+    assert "28 workflows in 3 environments are sound" in outcome.out
 
 
 def cluster(tree: Any) -> Any:
@@ -193,7 +193,7 @@ SCHEDULES = {
 }
 STANDARD_JOBS = [
     *("setup-data", "feature-table-creation", "model-train", "model-inference-batch", "outlook"),
-    *("model-monitor", "model-rollback", "booking-pipeline"),
+    *("model-monitor", "model-rollback", "model-approve", "booking-pipeline"),
 ]
 
 
@@ -241,7 +241,7 @@ def test_prod_runs_on_schedule_as_a_service_principal_and_tries_again() -> None:
         assert job["access_control_list"][0]["permission_level"] == "IS_OWNER"
         assert job["email_notifications"]["on_failure"]
         # An alarm or a refusal is the same the second time.
-        tries = 0 if name in ("prod-model-monitor", "prod-model-rollback") else 2
+        tries = 0 if name in ("prod-model-monitor", "prod-model-rollback", "prod-model-approve") else 2
         assert {task["max_retries"] for task in job["tasks"]} == {tries}
         if "schedule" in job:
             assert job["schedule"]["timezone_id"] == "UTC"

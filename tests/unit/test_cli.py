@@ -22,6 +22,7 @@ TASKS = [
     "outlook",
     "model-monitor",
     "model-rollback",
+    "model-approve",
     "integration-test",
 ]
 

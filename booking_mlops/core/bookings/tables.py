@@ -102,7 +102,7 @@ PROMOTIONS = Table(
         Column("challenger_version", "BIGINT", "Version that asked for promotion"),
         Column("champion_version", "BIGINT", "Champion before the decision", nullable=True),
         Column("champion_after", "BIGINT", "Champion after the decision", nullable=True),
-        Column("decision", "STRING", "promoted, kept, rejected or rolled_back"),
+        Column("decision", "STRING", "promoted, waiting, approved, kept, rejected or rolled_back"),
         Column("reason", "STRING", "Why, in one line"),
         Column("metrics", "STRING", "JSON: every metric of both models with its interval"),
         Column("gates", "STRING", "JSON: each gate's name, value, limit, outcome and reason"),

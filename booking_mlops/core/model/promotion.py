@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from booking_mlops.core.model.metrics import Interval, Metrics
 
-Outcome = Literal["promoted", "kept", "rejected"]
+Outcome = Literal["promoted", "waiting", "kept", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ class ComparisonRule:
     confidence: float = 0.995
     bootstrap_samples: int = 2_000
     bootstrap_seed: int = 11
+
+
+@dataclass(frozen=True)
+class PromotionPolicy:
+    """Whether a better challenger becomes champion at once, or waits until somebody approves it."""
+
+    approval: Literal["automatic", "required"] = "automatic"
 
 
 @dataclass(frozen=True)
@@ -246,3 +253,10 @@ def decide(gates: tuple[GateResult, ...], comparison: Comparison | None, rule: C
         losses = f"{comparison.challenger.log_loss:.4f} against {comparison.champion.log_loss:.4f}"
         return Decision("kept", f"log loss got worse, {losses}: {measured}", gates, comparison)
     return Decision("promoted", f"better than the champion: {measured}", gates, comparison)
+
+
+def under(policy: PromotionPolicy, decision: Decision) -> Decision:
+    """Return the decision as the policy has it: a promotion that needs approval waits for it."""
+    if not decision.promoted or policy.approval == "automatic":
+        return decision
+    return replace(decision, outcome="waiting", reason=f"waits for approval: {decision.reason}")
