@@ -1,9 +1,12 @@
-"""Turn deployment.yml into a Databricks Asset Bundle, the successor of dbx, which Databricks no longer develops."""
+"""Turn deployment.yml into a Declarative Automation Bundle, the successor of dbx, which Databricks no longer develops.
+
+Until 2026 it was called Databricks Asset Bundle.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,7 +15,11 @@ from booking_mlops.errors import ConfigError
 Tree = dict[str, Any]
 
 NAME = "booking_mlops"
-WHEEL = "dist/*.whl"
+# A folder that nothing else writes to, emptied for each build: the CLI takes the wheel whose version it deems highest,
+# and the hashes in ours are in no order. `build` would bring files into the wheel that are gone from the package.
+WHEELS = "dist/bundle"
+WHEEL = f"{WHEELS}/*.whl"
+_BUILD = f"rm -rf build {WHEELS} && python3 -m pip wheel --no-deps -w {WHEELS} ."
 # The references that dbx resolves by name when it deploys, and the bundle's name of each lookup.
 _LOOKUPS = {
     "service-principal": "service_principal",
@@ -27,34 +34,47 @@ _DBX_KEYS = ("workflow_type", "deployment_config", "format")
 _PRINCIPALS = ("user_name", "group_name", "service_principal_name")
 
 
-def bundle_files(deployment: Mapping[str, Any], project: Mapping[str, Any]) -> dict[str, Tree]:
+def bundle_files(deployment: Mapping[str, Any]) -> dict[str, Tree]:
     """Return the content of the bundle's files by path: `databricks.yml`, and a file in `resources` per environment.
 
-    `deployment` is the rendered deployment.yml, `project` is .dbx/project.json. An environment becomes a target, a
-    workflow becomes a job. Names that dbx looks up become lookup variables, `file:fuse://` becomes the path of the
-    bundle's copy of the file, and the wheel, which dbx adds by itself, becomes a library.
+    `deployment` is the rendered deployment.yml. An environment becomes a target, a workflow becomes a job. Names that
+    dbx looks up become variables that only the targets which use them look up; `file:fuse://` becomes the path of the
+    bundle's copy of the file, and the wheel, which dbx adds by itself, a library or a dependency. A target whose jobs
+    run as a service principal is in production mode, and its files are in that principal's folder: there is one copy
+    of them, whoever deploys.
 
     Raises: ConfigError for a reference that a bundle cannot express.
     """
-    variables: Tree = {}
+    known: Tree = {}
     targets: Tree = {}
     files: dict[str, Tree] = {}
     for number, (environment, content) in enumerate(deployment["environments"].items()):
-        profile = project.get("environments", {}).get(environment, {}).get("profile")
-        targets[environment] = {
-            **({"default": True} if number == 0 else {}),
-            **({"workspace": {"profile": profile}} if profile else {}),
-        }
+        variables: Tree = {}
         jobs = {_key(workflow["name"]): _job(workflow, variables) for workflow in content["workflows"]}
-        files[f"resources/{environment}.yml"] = {"targets": {environment: {"resources": {"jobs": jobs}}}}
+        targets[environment] = {**({"default": True} if number == 0 else {}), **_mode(jobs.values())}
+        looked_up = {"variables": {name: {"lookup": found} for name, found in variables.items()}} if variables else {}
+        files[f"resources/{environment}.yml"] = {"targets": {environment: {**looked_up, "resources": {"jobs": jobs}}}}
+        for name, found in variables.items():
+            ((kind, of),) = found.items()
+            known[name] = {"description": f"{kind.replace('_', ' ')} {of}", "default": ""}
     root: Tree = {
         "bundle": {"name": NAME},
         "include": ["resources/*.yml"],
-        "artifacts": {"wheel": {"type": "whl", "path": ".", "build": "python -m pip wheel --no-deps -w dist ."}},
-        **({"variables": variables} if variables else {}),
+        # The wheel has the rest.
+        "sync": {"paths": ["conf"]},
+        "artifacts": {"wheel": {"type": "whl", "path": ".", "build": _BUILD, "files": [{"source": WHEEL}]}},
+        **({"variables": known} if known else {}),
         "targets": targets,
     }
     return {"databricks.yml": root, **files}
+
+
+def _mode(jobs: Iterable[Tree]) -> Tree:
+    principals = {str((job.get("run_as") or {}).get("service_principal_name") or "") for job in jobs} - {""}
+    if len(principals) != 1:
+        return {}
+    path = f"/Workspace/Users/{principals.pop()}/.bundle/${{bundle.name}}/${{bundle.target}}"
+    return {"mode": "production", "workspace": {"root_path": path}}
 
 
 def _key(name: str) -> str:
@@ -66,6 +86,8 @@ def _job(workflow: Mapping[str, Any], variables: Tree) -> Tree:
     if "access_control_list" in workflow:
         job["permissions"] = [_permission(entry) for entry in workflow["access_control_list"]]
     job["tasks"] = [_task(task) for task in workflow["tasks"]]
+    if "environments" in workflow:
+        job["environments"] = [_environment(environment) for environment in workflow["environments"]]
     resolved: Tree = _resolved(job, variables, str(workflow["name"]))
     return resolved
 
@@ -76,10 +98,17 @@ def _permission(entry: Mapping[str, Any]) -> Tree:
 
 def _task(task: Mapping[str, Any]) -> Tree:
     found = {key: value for key, value in task.items() if key not in _DBX_KEYS}
-    if not (task.get("deployment_config") or {}).get("no_package"):
+    no_package = (task.get("deployment_config") or {}).get("no_package")
+    if not no_package and "environment_key" not in task:
         # The path is relative to the file it is written in, which is in the folder resources.
         found["libraries"] = [*(task.get("libraries") or []), {"whl": f"../{WHEEL}"}]
     return found
+
+
+def _environment(environment: Mapping[str, Any]) -> Tree:
+    """Return an environment of serverless compute with the wheel."""
+    spec = environment.get("spec") or {}
+    return {**environment, "spec": {**spec, "dependencies": [*(spec.get("dependencies") or []), f"../{WHEEL}"]}}
 
 
 def _resolved(value: Any, variables: Tree, where: str) -> Any:
@@ -93,7 +122,7 @@ def _resolved(value: Any, variables: Tree, where: str) -> Any:
     if reference:
         kind, name = _LOOKUPS[reference[1]], reference[2]
         variable = _key(f"{kind}_{name}")
-        variables[variable] = {"description": f"{kind.replace('_', ' ')} {name}", "lookup": {kind: name}}
+        variables[variable] = {kind: name}
         return f"${{var.{variable}}}"
     if file:
         return f"${{workspace.file_path}}/{PurePosixPath(file[1])}"

@@ -38,7 +38,9 @@ def add(commands: Any) -> None:
     deployment = commands.add_parser("deployment", help="Check what dbx would deploy, or write it as a bundle.")
     actions = deployment.add_subparsers(title="actions", metavar="ACTION", required=True)
     checking = actions.add_parser("check", help="Find the mistakes that dbx's own reader accepts; needs no workspace.")
-    bundling = actions.add_parser("to-bundle", help="Write it as a Databricks Asset Bundle, the successor of dbx.")
+    bundling = actions.add_parser(
+        "to-bundle", help="Write it as a Declarative Automation Bundle, the successor of dbx."
+    )
     preparing = actions.add_parser("prepare", help="Make an environment's schemas and volumes in its workspace.")
     uploading = actions.add_parser("upload", help="Copy Booking.csv to the volume where an environment reads it.")
     planning = actions.add_parser("plan", help="Say what dbx would create, change and leave; changes nothing.")
@@ -70,6 +72,7 @@ def check_deployment(arguments: argparse.Namespace) -> None:
     Raises: ConfigError with a line for each problem.
     """
     # Every command of a checkout imports this module, so it must not bring along Jinja or what checks a schedule.
+    from devtools.clusters import is_serverless
     from devtools.deployment import check
     from devtools.deployment_file import read_deployment
 
@@ -89,6 +92,12 @@ def check_deployment(arguments: argparse.Namespace) -> None:
         raise ConfigError("\nerror: ".join(f"{arguments.file}: {problem}" for problem in problems))
     workflows = sum(len(environment["workflows"]) for environment in tree["environments"].values())
     print(f"{arguments.file}: {workflows} workflows in {len(tree['environments'])} environments are sound")
+    if any(
+        is_serverless(workflow)
+        for environment in tree["environments"].values()
+        for workflow in environment["workflows"]
+    ):
+        print("serverless compute: deploy it as a bundle (booking-mlops deployment to-bundle); dbx can't")
 
 
 def prepare_workspace(arguments: argparse.Namespace) -> None:
@@ -124,11 +133,14 @@ def plan_deployment(arguments: argparse.Namespace) -> None:
     from databricks.sdk.errors import DatabricksError
 
     from devtools import deployed, plan
+    from devtools.clusters import is_serverless
     from devtools.deployment_file import read_deployment
 
     check_deployment(arguments)
     _, project = _environment(arguments)
     workflows = read_deployment(arguments.file)["environments"][arguments.env]["workflows"]
+    if any(map(is_serverless, workflows)):
+        raise ConfigError(f"{arguments.file}: dbx can't deploy to serverless compute; see deployment to-bundle")
     client = _client(project)
     try:
         wanted = deployed.resolved(client, workflows)
@@ -172,15 +184,14 @@ def _client(project: Mapping[str, Any]) -> WorkspaceClient:
 
 
 def to_bundle(arguments: argparse.Namespace) -> None:
-    """Write the deployment file as a Databricks Asset Bundle.
+    """Write the deployment file as a Declarative Automation Bundle, which was called Databricks Asset Bundle.
 
     Raises: ConfigError when the deployment file has a problem, or a file is there and `--force` is not given.
     """
     from devtools.deployment_file import read_deployment
 
     check_deployment(arguments)
-    project = read_yaml(arguments.file.resolve().parent / ".dbx" / "project.json")
-    files = bundle_files(read_deployment(arguments.file), project)
+    files = bundle_files(read_deployment(arguments.file))
     there = [name for name in files if (arguments.out / name).exists()]
     if there and not arguments.force:
         raise ConfigError(f"{arguments.out / there[0]} exists; choose another --out, or add --force")

@@ -18,11 +18,12 @@ _JOB_KEYS = {
     *("name", "tasks", "job_clusters", "schedule", "continuous", "trigger", "email_notifications"),
     *("webhook_notifications", "notification_settings", "timeout_seconds", "max_concurrent_runs", "tags", "run_as"),
     *("access_control_list", "git_source", "format", "health", "parameters", "queue", "workflow_type", "description"),
+    "environments",
 }
 _TASK_KEYS = {
     *("task_key", "description", "depends_on", "existing_cluster_id", "new_cluster", "job_cluster_key", "libraries"),
     *("python_wheel_task", "spark_python_task", "notebook_task", "email_notifications", "timeout_seconds"),
-    *("max_retries", "min_retry_interval_millis", "retry_on_timeout", "deployment_config", "run_if"),
+    *("max_retries", "min_retry_interval_millis", "retry_on_timeout", "deployment_config", "run_if", "environment_key"),
 }
 _WHEEL_KEYS = {"package_name", "entry_point", "parameters"}
 _SCHEDULE_KEYS = {"quartz_cron_expression", "timezone_id", "pause_status"}
@@ -68,6 +69,7 @@ def check(
                 for place, cluster in clusters.clusters_of(workflow)
                 for problem in clusters.problems(cluster, artifacts)
             ]
+            problems += [f"{where}: {problem}" for problem in clusters.environment_problems(workflow)]
             problems += [
                 f"{where}: {reference} does not exist"
                 for reference in dict.fromkeys(_file_references(workflow))
@@ -89,9 +91,8 @@ def _workflow(workflow: Tree, environment: str, entry_points: Collection[str]) -
     keys = [task.get("task_key") for task in tasks]
     for key in {key for key in keys if keys.count(key) > 1}:
         yield f"two tasks named {key}"
-    shared = {cluster.get("job_cluster_key") for cluster in workflow.get("job_clusters") or []}
     for task in tasks:
-        for problem in _task(task, keys, shared, entry_points):
+        for problem in (*_task(task, keys, entry_points), *clusters.task_problems(task, workflow)):
             yield f"task {task.get('task_key')}: {problem}"
     yield from _cycle(tasks)
     if "schedule" in workflow:
@@ -114,16 +115,11 @@ def _workflow(workflow: Tree, environment: str, entry_points: Collection[str]) -
             yield "max_concurrent_runs is not 1"
 
 
-def _task(task: Tree, keys: Sequence[Any], clusters: Collection[Any], entry_points: Collection[str]) -> Iterator[str]:
+def _task(task: Tree, keys: Sequence[Any], entry_points: Collection[str]) -> Iterator[str]:
     yield from _unknown("the task", task, _TASK_KEYS)
     for dependency in task.get("depends_on") or []:
         if dependency.get("task_key") not in keys:
             yield f"depends_on {dependency.get('task_key')}, which is no task of this workflow"
-    compute = [key for key in ("existing_cluster_id", "new_cluster", "job_cluster_key") if key in task]
-    if len(compute) != 1:
-        yield f"needs one of existing_cluster_id, new_cluster and job_cluster_key, has {', '.join(compute) or 'none'}"
-    if "job_cluster_key" in task and task["job_cluster_key"] not in clusters:
-        yield f"job_cluster_key {task['job_cluster_key']} is not among job_clusters"
     wheel = task.get("python_wheel_task")
     if wheel is None:
         yield "no python_wheel_task"

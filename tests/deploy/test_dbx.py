@@ -131,12 +131,9 @@ def test_the_existing_cluster_is_one_line_away(
     server: Server, deployed: dict[str, dict[str, int]], tmp_path: Path
 ) -> None:
     text = (ROOT / "deployment.yml").read_text(encoding="utf-8")
-    chosen, other = (
-        'compute = "job_cluster_key: booking-mlops"',
-        'compute = "existing_cluster_id: cluster://booking-mlops"',
-    )
+    chosen = '{% set compute = "dedicated" %}'
     assert text.count(chosen) == 1
-    text = text.replace(chosen, other)
+    text = text.replace(chosen, chosen.replace("dedicated", "existing"))
     (tmp_path / "deployment.yml").write_text(text, encoding="utf-8")
     done = server.dbx(
         "deploy", "dev-setup-data", "--environment", "dev", "--deployment-file", str(tmp_path / "deployment.yml")

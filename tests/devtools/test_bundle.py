@@ -1,8 +1,10 @@
-"""deployment.yml as a Databricks Asset Bundle: what Databricks' own package says of it, and field by field."""
+"""deployment.yml as a Declarative Automation Bundle: what Databricks' own package says of it, and field by field."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,13 @@ import pytest
 import yaml
 from databricks.bundles.jobs import Job
 
-from booking_mlops.config.loader import read_yaml
 from booking_mlops.errors import ConfigError
 from devtools.bundle import bundle_files, jobs_of
 from devtools.deployment_file import read_deployment
 from tests.conftest import ROOT, Cli
 
 DEPLOYMENT = read_deployment(ROOT / "deployment.yml")
-PROJECT = read_yaml(ROOT / ".dbx" / "project.json")
-FILES = bundle_files(DEPLOYMENT, PROJECT)
+FILES = bundle_files(DEPLOYMENT)
 JOBS = {(target, job["name"]): job for target, _, job in jobs_of(FILES)}
 WORKFLOWS = {
     (environment, workflow["name"]): workflow
@@ -49,7 +49,7 @@ def test_a_job_says_what_its_workflow_says(name: tuple[str, str]) -> None:
         entry["permission_level"] for entry in workflow.get("access_control_list", [])
     ]
     for task, before in zip(job["tasks"], workflow["tasks"], strict=True):
-        assert task["libraries"] == [{"whl": "../dist/*.whl"}]
+        assert task["libraries"] == [{"whl": "../dist/bundle/*.whl"}]
         kept = {key: value for key, value in task.items() if key not in ("libraries", "python_wheel_task")}
         assert kept == {key: value for key, value in before.items() if key != "python_wheel_task"}
         wheel, was = task["python_wheel_task"], before["python_wheel_task"]
@@ -60,18 +60,48 @@ def test_a_job_says_what_its_workflow_says(name: tuple[str, str]) -> None:
 
 
 def test_names_are_looked_up_and_files_are_where_the_bundle_puts_them() -> None:
-    root = FILES["databricks.yml"]
-    assert root["variables"]["service_principal_booking_mlops_prod"]["lookup"] == {
-        "service_principal": "booking-mlops-prod"
-    }
+    root, variable = FILES["databricks.yml"], "service_principal_booking_mlops_prod"
+    # A workspace that has only its own principal is asked for no other.
+    assert root["variables"] == {variable: {"description": "service principal booking-mlops-prod", "default": ""}}
+    looked_up = {name: content["targets"][name].get("variables") for name, content in _resources().items()}
+    lookup = {variable: {"lookup": {"service_principal": "booking-mlops-prod"}}}
+    assert looked_up == {"dev": None, "staging": None, "prod": lookup}
     job = JOBS[("prod", "prod-model-train")]
     principal = "${var.service_principal_booking_mlops_prod}"
     assert job["run_as"] == {"service_principal_name": principal}
     assert job["permissions"][0] == {"level": "IS_OWNER", "service_principal_name": principal}
-    assert root["targets"]["prod"]["workspace"] == {"profile": "booking-mlops-prod"}
+    folder = f"/Workspace/Users/{principal}/.bundle/${{bundle.name}}/${{bundle.target}}"
+    assert root["targets"]["prod"] == {"mode": "production", "workspace": {"root_path": folder}}
+    # A profile in the file would win over DATABRICKS_HOST.
+    assert "profile" not in str(FILES)
     assert [target for target, content in root["targets"].items() if content.get("default")] == ["dev"]
     named = {part for value in _texts(FILES) for part in value.split("${")[1:]}
-    assert {part.partition("}")[0] for part in named} == {"workspace.file_path", f"var.{next(iter(root['variables']))}"}
+    assert {part.partition("}")[0] for part in named} == {
+        *("workspace.file_path", f"var.{variable}", "bundle.name", "bundle.target")
+    }
+
+
+def _resources() -> dict[str, Any]:
+    return {name[len("resources/") : -len(".yml")]: FILES[name] for name in FILES if name.startswith("resources/")}
+
+
+def test_the_wheel_is_built_into_a_folder_of_its_own(tmp_path: Path) -> None:
+    wheel = FILES["databricks.yml"]["artifacts"]["wheel"]
+    assert wheel["files"] == [{"source": "dist/bundle/*.whl"}]
+    folders = [tmp_path / "dist" / "bundle", tmp_path / "build" / "lib", tmp_path / "dist"]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "old.whl").touch()
+    # `python3` stands in for a build that takes a minute.
+    stand_in = tmp_path / "python3"
+    stand_in.write_text('#!/bin/sh\nmkdir -p dist/bundle && echo "$@" > dist/bundle/new.whl\n', encoding="utf-8")
+    stand_in.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", wheel["build"]], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
+    assert [file.name for file in folders[0].iterdir()] == ["new.whl"]
+    assert not (tmp_path / "build").exists()
+    assert (tmp_path / "dist" / "old.whl").exists()
+    assert (folders[0] / "new.whl").read_text().split()[:3] == ["-m", "pip", "wheel"]
 
 
 def _texts(value: Any) -> list[str]:
@@ -82,11 +112,14 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def changed(**task: Any) -> dict[str, Any]:
+def changed(environments: Any = None, **task: Any) -> dict[str, Any]:
     one = {"task_key": "t", "python_wheel_task": {"package_name": "p", "entry_point": "e"}, **task}
-    files = bundle_files({"environments": {"dev": {"workflows": [{"name": "dev-x", "tasks": [one]}]}}}, {})
+    workflow = {"name": "dev-x", "tasks": [one], **({"environments": environments} if environments else {})}
+    files = bundle_files({"environments": {"dev": {"workflows": [workflow]}}})
     (job,) = [job for _, _, job in jobs_of(files)]
-    return {"variables": files["databricks.yml"].get("variables"), "task": job["tasks"][0]}
+    Job.from_dict(job)
+    variables = files["resources/dev.yml"]["targets"]["dev"].get("variables")
+    return {"variables": variables, "task": job["tasks"][0], "job": job}
 
 
 def test_what_else_dbx_looks_up() -> None:
@@ -94,6 +127,11 @@ def test_what_else_dbx_looks_up() -> None:
     assert found["task"]["existing_cluster_id"] == "${var.cluster_booking_mlops}"
     assert found["variables"]["cluster_booking_mlops"]["lookup"] == {"cluster": "booking-mlops"}
     assert "libraries" not in changed(deployment_config={"no_package": True})["task"]
+    serverless = [{"environment_key": "one", "spec": {"environment_version": "4"}}]
+    found = changed(serverless, environment_key="one")
+    assert "libraries" not in found["task"]
+    spec = {"environment_version": "4", "dependencies": ["../dist/bundle/*.whl"]}
+    assert found["job"]["environments"] == [{"environment_key": "one", "spec": spec}]
     with pytest.raises(ConfigError, match="dev-x: a bundle has no word for warehouse://w"):
         changed(existing_cluster_id="warehouse://w")
 

@@ -55,6 +55,17 @@ def drop(mapping: Any, key: str) -> object:
     return mapping.pop(key)
 
 
+def serverless(tree: Any, key: str = "booking-mlops", **spec: str) -> Any:
+    """The pipeline's job in prod, moved to serverless compute."""
+    found = workflow(tree)
+    del found["job_clusters"]
+    found["environments"] = [{"environment_key": key, "spec": spec or {"environment_version": "4"}}]
+    for task in found["tasks"]:
+        del task["job_cluster_key"]
+        task["environment_key"] = "booking-mlops"
+    return found
+
+
 CASES: list[tuple[Callable[[Any], object], str]] = [
     (lambda t: t.update(enviroments={}), "unknown key 'enviroments'; did you mean 'environments'?"),
     (lambda t: workflow(t).update(max_concurent_runs=1), "did you mean 'max_concurrent_runs'?"),
@@ -108,6 +119,18 @@ CASES: list[tuple[Callable[[Any], object], str]] = [
     (lambda t: cluster(t).update(data_security_mode="USER_ISOLATION"), "is not offered for the ML runtime 18.x"),
     (lambda t: drop(cluster(t), "data_security_mode"), "job cluster booking-mlops: no data_security_mode"),
     (lambda t: cluster(t).update(spark_version="latest"), "spark_version latest names no runtime"),
+    (lambda t: workflow(t)["tasks"][0].update(environment_key="x"), "has job_cluster_key, environment_key"),
+    (lambda t: serverless(t, key="other"), "environment_key booking-mlops is not among environments"),
+    (lambda t: serverless(t, environment_version="3"), "environment_version 3 is older than the wheel is known to run"),
+    (
+        lambda t: serverless(t, client="2"),
+        'environment booking-mlops: environment_version is missing; use "4" or newer',
+    ),
+    (lambda t: serverless(t)["tasks"][0].update(libraries=[{"whl": "x"}]), "a task has no libraries"),
+    (
+        lambda t: (drop(task := workflow(t)["tasks"][0], "job_cluster_key"), task.update(existing_cluster_id="mine")),
+        "existing_cluster_id mine is neither cluster://NAME nor an id",
+    ),
     (lambda t: t.update(environments=[]), "no environments"),
 ]
 
@@ -151,23 +174,46 @@ def test_the_command_reports_every_problem_and_fails(tmp_path: Path, booking_mlo
     assert "does not begin with 'dev-'" in outcome.err
 
 
-def test_the_other_compute_is_one_line_away(tmp_path: Path) -> None:
-    tree = read_deployment(with_the_existing_cluster(tmp_path))
-    tasks = [t for e in tree["environments"].values() for w in e["workflows"] for t in w["tasks"]]
-    assert all(task["existing_cluster_id"] == "cluster://booking-mlops" for task in tasks)
-    assert not any("job_cluster_key" in task for task in tasks)
-    assert problems(lambda old: (old.clear(), old.update(tree))) == []
+OFFERED = ["dedicated", "standard", "existing", "serverless"]
 
 
-def with_the_existing_cluster(folder: Path) -> Path:
-    """The project's file with its one line about compute changed to the value its comment offers."""
+@pytest.mark.parametrize("compute", OFFERED)
+def test_every_compute_is_one_word_away_and_sound(tmp_path: Path, booking_mlops: Cli, compute: str) -> None:
+    path = with_compute(tmp_path, compute)
+    jobs = [w for e in read_deployment(path)["environments"].values() for w in e["workflows"]]
+    tasks = [task for job in jobs for task in job["tasks"]]
+    keys = {"existing": "existing_cluster_id", "serverless": "environment_key"}
+    key, value = keys.get(compute, "job_cluster_key"), "cluster://booking-mlops"
+    assert {task[key] for task in tasks} == {value if compute == "existing" else "booking-mlops"}
+    assert {name for task in tasks for name in ("existing_cluster_id", "job_cluster_key", "environment_key")
+            if name in task} == {key}  # fmt: skip
+    clusters = [job["job_clusters"][0]["new_cluster"] for job in jobs if "job_clusters" in job]
+    modes = {
+        "dedicated": {("18.x-cpu-ml-scala2.13", "SINGLE_USER")},
+        "standard": {("18.x-scala2.13", "USER_ISOLATION")},
+    }
+    assert {(one["spark_version"], one["data_security_mode"]) for one in clusters} == modes.get(compute, set())
+    assert all(("environments" in job) == (compute == "serverless") for job in jobs)
+    for name in ("conf", ".dbx"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    outcome = booking_mlops("deployment", "check", "--file", path, "--conf-dir", tmp_path / "conf")
+    assert outcome.code == 0, outcome.err
+    assert ("dbx can't" in outcome.out) == (compute == "serverless")
+    bundle = booking_mlops("deployment", "to-bundle", "--file", path, "--out", tmp_path / "bundle")
+    assert bundle.code == 0, bundle.err
+    if compute == "serverless":
+        planned = booking_mlops("deployment", "plan", "--env", "prod", "--file", path)
+        assert (planned.code, "dbx can't deploy to serverless compute" in planned.err) == (1, True)
+
+
+def with_compute(folder: Path, compute: str) -> Path:
+    """The project's file with its one line about compute changed to a value that its comment offers."""
     text = (ROOT / "deployment.yml").read_text(encoding="utf-8")
-    offered = re.findall(r"^#   (\w+: \S+)$", text, re.MULTILINE)
-    assert offered == ["job_cluster_key: booking-mlops", "existing_cluster_id: cluster://booking-mlops"]
-    line = '{% set compute = "JOB" %}'.replace("JOB", offered[0])
+    assert re.findall(r"^#   (\w+)$", text, re.MULTILINE) == OFFERED
+    line = '{% set compute = "dedicated" %}'
     assert text.count(line) == 1
     path = folder / "deployment.yml"
-    path.write_text(text.replace(line, line.replace(*offered)), encoding="utf-8")
+    path.write_text(text.replace(line, line.replace("dedicated", compute)), encoding="utf-8")
     return path
 
 
