@@ -140,10 +140,15 @@ def weekly(weeks: pd.DataFrame) -> bytes:
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.set_title("The champion, week by week", loc="left", fontsize=11)
-    upper.plot(weeks["week"], weeks["roc_auc"], marker="o", markersize=4, color="#0b6e99")
+    names = [f"{week:%d %b}" for week in weeks["week"]]
+    points = {"marker": "o", "markersize": 4}
+    upper.plot(names, weeks["roc_auc"], color="#0b6e99", **points)
     upper.set_ylabel("ROC AUC")
-    lower.plot(weeks["week"], weeks["predicted"], color="#0b6e99", label="predicted")
-    lower.plot(weeks["week"], weeks["cancelled"], color=_COLORS["champion"], linestyle="--", label="cancelled")
+    if weeks["roc_auc"].isna().all():
+        upper.set_yticks([])
+        upper.text(0.5, 0.5, "too few bookings in any week", transform=upper.transAxes, ha="center", color="#5d6b74")
+    lower.plot(names, weeks["predicted"], color="#0b6e99", label="predicted", **points)
+    lower.plot(names, weeks["cancelled"], color=_COLORS["champion"], linestyle="--", label="cancelled", **points)
     lower.set_ylabel("Share cancelled")
     lower.legend(frameon=False)
     lower.tick_params(axis="x", rotation=30)
