@@ -50,7 +50,7 @@ test: setup dbx-environment ## Run all tests, with coverage
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 test-unit: setup ## Run the tests that need no Spark: seconds
-	@$(BIN)/python -m pytest tests/unit tests/devtools $(ARGS)
+	@$(BIN)/python -m pytest -n 2 tests/unit tests/devtools $(ARGS)
 
 COMPILE = $(LINT)/bin/uv pip compile -q --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock"
