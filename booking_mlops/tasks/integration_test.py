@@ -10,7 +10,7 @@ from booking_mlops.core.bookings.schema import LABEL
 from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, LABELS, PREDICTIONS
 from booking_mlops.errors import BrokenPromise
 from booking_mlops.services.open_bookings import open_features
-from booking_mlops.services.promotions import PromotionHistory
+from booking_mlops.services.promotions import PromotionHistory, require_champion
 from booking_mlops.tasks.task import Result, Task
 
 
@@ -88,7 +88,7 @@ class IntegrationTest(Task[IntegrationTestConfig, IntegrationTestResult]):
         }
 
     def _registry_promises(self) -> dict[str, bool]:
-        champion = self.session.registry.require_champion()
+        champion = require_champion(self.session)
         decisions = PromotionHistory(self.session).rows(limit=1)
         newest = self.session.tables.read(PREDICTIONS.name).orderBy("scored_at", ascending=False).first()
         return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from booking_mlops.config.checks import require
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.errors import ConfigError, NoChampion
-from booking_mlops.services.promotions import APPROVED, PROMOTED, ROLLED_BACK, PromotionHistory
+from booking_mlops.services.promotions import APPROVED, PROMOTED, ROLLED_BACK, PromotionHistory, require_champion
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
         registry, model_name = self.session.registry, self.session.env.model_name
         history = PromotionHistory(self.session)
         finished = history.repair()
-        before = registry.require_champion().number
+        before = require_champion(self.session).number
         rows = history.rows()
         last = rows[0] if rows else None
         if last is not None and last["decision"] == ROLLED_BACK and self.config.to in (None, before):
