@@ -102,7 +102,8 @@ class Tables:
         if self.exists(table.name):
             self._add_missing_columns(table)
             return
-        self._spark.sql(f"CREATE DATABASE IF NOT EXISTS {self._database}")
+        with self._writing(table.name):
+            self._spark.sql(f"CREATE DATABASE IF NOT EXISTS {self._database}")
         lines = [
             f"`{column.name}` {column.sql_type}{'' if column.nullable else ' NOT NULL'} "
             f"COMMENT {sql_literal(column.comment)}"
