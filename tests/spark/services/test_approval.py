@@ -69,7 +69,7 @@ def test_a_version_becomes_champion_by_approval_only(
     better = train(spark, waiting)
     assert (better.version, better.decision.outcome, better.champion_version) == (2, "waiting", 1)
     assert better.decision.reason.startswith("waits for approval: better than the champion")
-    middling = train(spark, waiting, "model.max_depth=4", "gates.max_importance=1")
+    middling = train(spark, waiting, *WEAK, "model.max_depth=4")
     assert (middling.version, middling.decision.outcome) == (3, "waiting"), middling.decision
     worse = train(spark, waiting, *WEAK, "model.seed=9")
     assert (worse.version, worse.decision.outcome) == (4, "kept")
