@@ -43,7 +43,10 @@ class PromotionHistory:
         return list((ordered.limit(limit) if limit else ordered).collect())
 
     def repair(self) -> bool:
-        """Make the registry's champion the one of the last decision; return whether it was another one."""
+        """Make the registry's champion the one of the last decision; return whether it was another one.
+
+        A version that the registry has lost is left alone.
+        """
         last = next(iter(self.rows(limit=1)), None)
         if last is None or last["champion_after"] is None:
             return False
@@ -51,6 +54,10 @@ class PromotionHistory:
         champion = registry.champion()
         decided = int(last["champion_after"])
         if champion is not None and champion.number == decided:
+            return False
+        if decided not in {version.number for version in registry.versions()}:
+            # Such as a lake whose database of MLflow was removed: nothing can bring the version back.
+            log.warning("the last decision made version %d champion, and the registry does not have it", decided)
             return False
         log.warning(
             "the registry's champion is %s, the last decision says version %d: making version %d champion",

@@ -229,6 +229,9 @@ class TestRepair:
         third = make_task(ModelTrain, spark, featured, day=3).run()
         assert champion_of(featured) == 2
         assert third.decision.outcome == "kept"
+        registry_of(featured).client().delete_registered_model(featured.model_name)
+        anew = make_task(ModelTrain, spark, featured, *WEAK, day=4).run()
+        assert (anew.version, anew.champion_version) == (1, 1)
 
     def test_recording_a_decision_twice_adds_one_row(self, spark: Any, trained: Trained) -> None:
         task = make_task(ModelTrain, spark, trained.environment)
