@@ -84,7 +84,7 @@ def _local_conf(machine: Machine, jars: list[Path], small: bool, archive: Sequen
         # A laptop's tables are small: Spark's 200 and Delta's 50 partitions cost more than the work.
         "spark.sql.shuffle.partitions": str(cores),
         "spark.databricks.delta.snapshotPartitions": "2",
-        # Spark 4 takes lower() from a library that needs 1.6 seconds to load.
+        # Spark 4 takes lower() from a library that is slow to load.
         "spark.sql.icu.caseMappings.enabled": "false",
         # VACUUM lists files with this many tasks; Spark's default is 10,000.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(2 * cores),
