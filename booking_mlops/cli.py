@@ -212,15 +212,21 @@ def _compare(arguments: argparse.Namespace) -> Summary:
 
 
 def _rollback(arguments: argparse.Namespace) -> None:
-    own = [f"reason={json.dumps(arguments.reason)}"] + ([f"to={arguments.to}"] if arguments.to is not None else [])
+    own = [f"reason={json.dumps(arguments.reason, ensure_ascii=False)}"] + (
+        [f"to={arguments.to}"] if arguments.to is not None else []
+    )
     arguments.settings = [*arguments.settings, *own]
     run_task(_ROLLBACK, arguments)
 
 
 def _approve(arguments: argparse.Namespace) -> None:
-    own = [f"version={arguments.version}", f"reason={json.dumps(arguments.reason)}"]
-    arguments.settings = [*arguments.settings, *own]
+    arguments.settings = [*arguments.settings, f"version={arguments.version}", _reason(arguments.reason)]
     run_task(_APPROVAL, arguments)
+
+
+def _reason(text: str) -> str:
+    # YAML does not put together the two halves in which JSON writes an emoji.
+    return f"reason={json.dumps(text, ensure_ascii=False)}"
 
 
 def _task_action(key: str) -> Callable[[argparse.Namespace], None]:

@@ -8,8 +8,8 @@ import sys
 from booking_mlops.io.tables import root_cause, spark_errors
 
 _OF_JAVA = re.compile(
-    r"java\.(io|nio\.file|net)\.\w+Exception|OutOfMemoryError|StackOverflowError|FileNotFoundException|"
-    r"FAILED_READ_FILE|No space left|Answer from Java side is empty|while (sending|receiving)|Connection refused"
+    r"java\.(io|nio\.file|net)\.(?!NotSerializable)\w+Exception|OutOfMemoryError|StackOverflowError|FileNotFoundException|"
+    r"FAILED_READ_FILE|No space left"
 )
 
 
@@ -21,15 +21,21 @@ def fault_of_the_machine(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return "Python has no memory left"
     # Without Spark there are none of its errors, and importing it takes its time.
-    if "pyspark" not in sys.modules or not isinstance(error, (*spark_errors(), *_lost_java())):
+    if "pyspark" not in sys.modules:
+        return None
+    if _is_lost_java(error):
+        return "Java, in which Spark runs, has ended: perhaps for lack of memory, which other programs may use"
+    if not isinstance(error, spark_errors()):
         return None
     text = f"{error} {getattr(error, '_stackTrace', '')} {getattr(error, '_cause', '')}"
     return root_cause(error) if _OF_JAVA.search(text) else None
 
 
-def _lost_java() -> tuple[type[BaseException], ...]:
+def _is_lost_java(error: BaseException) -> bool:
+    """Say whether the connection to Java is gone: py4j raises its general error then, without what Java says."""
     try:
-        from py4j.protocol import Py4JError
+        from py4j.protocol import Py4JError, Py4JNetworkError
     except ImportError:
-        return ()
-    return (Py4JError, ConnectionError)
+        return False
+    unexplained = type(error) is Py4JError and not any(word in str(error) for word in ("Trace:", "does not exist"))
+    return isinstance(error, Py4JNetworkError) or unexplained

@@ -1,4 +1,4 @@
-"""The Databricks workspace a task runs in: its permissions."""
+"""The Databricks workspace a task runs in: its permissions and jobs."""
 
 from __future__ import annotations
 
@@ -86,6 +86,16 @@ class Workspace:
             return None
         started = self._call("POST", "/api/2.1/jobs/run-now", doing, body={"job_id": jobs[0]["job_id"]})
         return int(started["run_id"])
+
+    def run_failed(self, run_id: int) -> bool:
+        """Say whether a job's run has ended without success; False of one that the workspace does not know any more."""
+        try:
+            run = self._call("GET", "/api/2.1/jobs/runs/get", f"run {run_id}", query={"run_id": run_id})
+        except WorkspaceError:
+            return False
+        state = run.get("state") or {}
+        ended = state.get("life_cycle_state") in ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
+        return ended and state.get("result_state") != "SUCCESS"
 
     def _grant(self, kind: str, identifier: str, entries: Entries) -> None:
         body = {"access_control_list": [dict(entry) for entry in entries]}

@@ -82,6 +82,11 @@ class Baseline:
             return f"version {self.version} was trained as of {self.as_of}"
         return f"version {self.version} was trained as of {self.as_of}, and version {self.champion} kept"
 
+    def new_among(self, known: pd.DataFrame) -> int:
+        """Return how many of the bookings that a later training knows were not known, or were different."""
+        key = ["booking_id", FEATURE_KEY]
+        return len(known) - len(known[key].merge(self.known[key].drop_duplicates()))
+
     def unknown(self, features: DataFrame) -> DataFrame:
         """Return those of the features that were not known, or were different."""
         rows = features if self.until is None else features.where(f"{_order_sql()} <= {self.until}")
@@ -157,8 +162,7 @@ def load_baseline(registry: Registry, champion: Version | None) -> Baseline | No
     """
     if champion is None:
         return None
-    confirmed_by = champion.tags.get(CONFIRMED_BY_TAG)
-    version = registry.version(int(confirmed_by)) if confirmed_by else champion
+    version = _compared_with(registry, champion)
     if not {REFERENCE_ROWS_TAG, AS_OF_TAG} <= set(version.tags):
         return None
     try:
@@ -178,6 +182,17 @@ def load_baseline(registry: Registry, champion: Version | None) -> Baseline | No
         known=known,
         until=int(known[_ORDER].max()) if _ORDER in known.columns else None,
     )
+
+
+def _compared_with(registry: Registry, champion: Version) -> Version:
+    """Return the version whose training knew what new bookings are compared with."""
+    confirmed_by = champion.tags.get(CONFIRMED_BY_TAG)
+    if not confirmed_by:
+        return champion
+    found = next((one for one in registry.versions() if one.number == int(confirmed_by)), None)
+    if found is None:
+        log.warning("version %s, which confirmed version %d, was deleted", confirmed_by, champion.number)
+    return found or champion
 
 
 def read_drift_sample(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 from typing import TYPE_CHECKING
@@ -84,13 +85,15 @@ class PromotionHistory:
         )
 
     def waiting(self) -> int | None:
-        """Return the newest version that waits for approval; None when a champion was made after it, or none waits."""
-        for row in self.rows():
-            if row["decision"] in (PROMOTED, APPROVED, ROLLED_BACK):
-                return None
-            if row["decision"] == WAITING:
-                return int(row["challenger_version"])
-        return None
+        """Return the newest version that waits for approval; None when a champion was made after it, or none waits.
+
+        Whoever does not want a version deletes it from the registry.
+        """
+        decided = ((row["decision"], int(row["challenger_version"])) for row in self.rows())
+        since = itertools.takewhile(lambda one: one[0] not in (PROMOTED, APPROVED, ROLLED_BACK), decided)
+        waiting = [number for decision, number in since if decision == WAITING]
+        there = {version.number for version in self._session.registry.versions()} if waiting else set()
+        return next((number for number in waiting if number in there), None)
 
     def record_approval(self, waiting: Row, champion: int | None, reason: str) -> None:
         """Append the approval of the version whose decision `waiting` is; `champion` is the one it replaces."""
@@ -158,13 +161,13 @@ def require_champion(session: Session) -> Version:
     champion = session.registry.champion()
     if champion is not None:
         return champion
-    decisions = PromotionHistory(session).rows()
-    if decisions and decisions[0]["decision"] == WAITING:
-        number = decisions[0]["challenger_version"]
+    history = PromotionHistory(session)
+    if (waiting := history.waiting()) is not None:
         raise NoChampion(
-            f"version {number} of {session.env.model_name} waits for approval, and no other can score: "
-            f'booking-mlops model approve {number} --reason "…"'
+            f"version {waiting} of {session.env.model_name} waits for approval, and no other can score: "
+            f'booking-mlops model approve {waiting} --reason "…"'
         )
+    decisions = history.rows()
     if not decisions or decisions[0]["decision"] != REJECTED:
         return session.registry.require_champion()
     last = decisions[0]

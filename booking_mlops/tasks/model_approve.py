@@ -79,7 +79,8 @@ class ModelApprove(Task[ModelApproveConfig, ModelApproveResult]):
         last = next((row for row in rows if row["challenger_version"] == number), None)
         champion = registry.champion()
         if champion is not None and champion.number == number:
-            if finished and last is not None and last["decision"] == APPROVED:
+            # A run that was killed after it had carried its approval out may be started again.
+            if last is not None and last["decision"] == APPROVED and (finished or last["reason"] == self.config.reason):
                 return ModelApproveResult(model_name, last["champion_version"], number, last["reason"])
             raise ApprovalRefused(f"version {number} of {model_name} is champion already; nothing was changed")
         waiting = self._require_waiting(number, last)

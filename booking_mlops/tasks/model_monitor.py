@@ -160,7 +160,7 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         live, weeks = self._live_metrics(window, champion)
         findings += live
         level = worst_level(findings)
-        retraining = self._retrain(findings, baseline)
+        retraining = self._retrain(findings, champion, baseline)
         retrained = retraining.words if retraining else ""
         run_id = self._write_report(findings, retrained, sample, names, weeks, champion)
         self._write_findings(findings, retraining, champion, baseline)
@@ -263,11 +263,13 @@ class ModelMonitor(Task[ModelMonitorConfig, ModelMonitorResult]):
         as_of = registry.metric(champion.run_id, AS_OF_ROC_AUC)
         return registry.metric(champion.run_id, "holdout_roc_auc") if math.isnan(as_of) else as_of
 
-    def _retrain(self, findings: Sequence[Finding], baseline: Baseline | None) -> Retraining | None:
+    def _retrain(
+        self, findings: Sequence[Finding], champion: Version | None, baseline: Baseline | None
+    ) -> Retraining | None:
         """Start the configured job on an alarm, once. Return what was done, None when there is nothing to do."""
         job = self.config.retrain_job
         alarms = [finding for finding in findings if finding.level == "alarm"]
-        return retrain_once(self.session, job, alarms, baseline) if job and alarms else None
+        return retrain_once(self.session, job, alarms, champion, baseline) if job and alarms else None
 
     def _write_report(
         self,

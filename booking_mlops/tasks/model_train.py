@@ -38,11 +38,13 @@ from booking_mlops.core.model.promotion import (
     under,
 )
 from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
-from booking_mlops.io.registry import AS_OF_TAG, CONFIRMED_BY_TAG, TRAINING_ROWS_TAG, Version
+from booking_mlops.errors import RegistryError
+from booking_mlops.io.registry import CONFIRMED_BY_TAG, TRAINING_ROWS_TAG, Version
 from booking_mlops.services.comparison import champion_intervals, compare_scores, resampled_metrics, version_scores
-from booking_mlops.services.drift import known_bookings
+from booking_mlops.services.drift import DriftConfig, known_bookings, load_baseline
 from booking_mlops.services.permissions import apply_model_permissions
 from booking_mlops.services.promotions import PromotionHistory
+from booking_mlops.services.retraining import has_alarm
 from booking_mlops.services.training_data import TrainingData, TrainingRecipe, read_training_data
 from booking_mlops.services.training_record import REPORT_FILE, Trained, TrainingRecord, metrics_json
 from booking_mlops.tasks.task import Result, Task
@@ -154,7 +156,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             "training on %s rows, holding out %s distinct bookings", f"{len(data.train):,}", f"{len(data.holdout):,}"
         )
         trained, champion_bounds = self._train(data, champion)
-        run_id, version = self._record(trained, also)
+        run_id, version, known = self._record(trained, also)
         decision = self._unless_overtaken(champion, trained.decision)
         self.log.info("version %d: %s: %s", version.number, decision.outcome, decision.reason)
         standing = None if decision.promoted else registry.champion()
@@ -164,7 +166,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             registry.make_champion(version.number)
         else:
             if champion is not None and decision.tied and after == champion.number:
-                self._confirm(champion, version)
+                self._confirm(champion, version, known)
             if (waiting := history.waiting()) is not None:
                 # The version before this one may be waiting still.
                 registry.make_challenger(waiting)
@@ -211,13 +213,28 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
         labels = np.concatenate([data.labels, twins[LABEL].to_numpy(dtype=np.int64)])
         return evaluate(labels, np.concatenate([distinct, self._score(model, twins)]))
 
-    def _confirm(self, champion: Version, by: Version) -> None:
-        """Say with the champion which training found it no worse: what that one knew is no news any more."""
-        if by.tags.get(AS_OF_TAG, "") >= champion.tags.get(AS_OF_TAG, ""):
-            self.session.registry.set_tag(champion.number, CONFIRMED_BY_TAG, str(by.number))
+    def _confirm(self, champion: Version, by: Version, known: pd.DataFrame) -> None:
+        """Say with the champion which training found it no worse: what that one knew is no news any more.
 
-    def _record(self, trained: Trained, also: Sequence[str]) -> tuple[str, Version]:
-        """Write the training to MLflow; `also` are the champion's inputs, whose drift is looked for."""
+        Not before model-monitor could judge what is new, or has found an alarm: a training every week would leave it
+        nothing to judge.
+        """
+        try:
+            baseline = load_baseline(self.session.registry, champion)
+        except RegistryError as error:
+            self.log.warning("%s; what version %d knows takes its place", error, by.number)
+            baseline = None
+        if baseline is not None:
+            enough = baseline.new_among(known) >= DriftConfig().min_rows
+            if self.session.as_of < baseline.as_of or not (enough or has_alarm(self.session, champion, baseline)):
+                return
+        self.session.registry.set_tag(champion.number, CONFIRMED_BY_TAG, str(by.number))
+
+    def _record(self, trained: Trained, also: Sequence[str]) -> tuple[str, Version, pd.DataFrame]:
+        """Write the training to MLflow; `also` are the champion's inputs, whose drift is looked for.
+
+        Returns the run's id, the version, and the bookings that are known to it.
+        """
         data = trained.data
         known = known_bookings(
             self.session.tables,
@@ -235,7 +252,7 @@ class ModelTrain(Task[ModelTrainConfig, ModelTrainResult]):
             config=record(dataclasses.replace(self.config, env=env)),
             known=known,
         )
-        return writer.write(trained)
+        return *writer.write(trained), known
 
     def _unless_overtaken(self, champion: Version | None, decision: Decision) -> Decision:
         """Return the decision, or `kept` when another training has promoted a version since `champion` was read."""

@@ -76,7 +76,7 @@ _REMEDIES: Mapping[str, tuple[str, str]] = {
     "max_importance": ("max_importance", "does it hold what is known only afterwards? drop_features"),
     "no_constant_feature": ("allow_constant_features", "leave it out: drop_features"),
     "feature_ranges": ("max_out_of_range", "env.ranges says what is possible"),
-    "schema_equal": ("allow_schema_change", "after a change of the features, allow it once"),
+    "schema_equal": ("allow_schema_change", "the inputs are not those of the champion"),
 }
 """By gate the setting of `Gates` that it goes by, and what can be done when it refuses a challenger."""
 
@@ -86,7 +86,10 @@ def remedy(gate: str) -> str:
     if gate not in _REMEDIES:
         return ""
     setting, advice = _REMEDIES[gate]
-    return f"{advice}; or another limit, where this one does not suit the hotel: --set model_train.gates.{setting}=…"
+    command = f"booking-mlops model-train --set gates.{setting}="
+    if setting.startswith("allow_"):
+        return f"{advice}; or allow it: {command}true"
+    return f"{advice}; or another limit, where this one does not suit the hotel: {command}…"
 
 
 @dataclass(frozen=True)

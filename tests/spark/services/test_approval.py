@@ -11,6 +11,7 @@ from booking_mlops.errors import ApprovalRefused, NoChampion
 from booking_mlops.io.registry import Registry
 from booking_mlops.session import utc_now
 from booking_mlops.tasks.model_approve import ModelApprove, ModelApproveResult
+from booking_mlops.tasks.model_inference_batch import ModelInferenceBatch
 from booking_mlops.tasks.model_train import ModelTrain, ModelTrainResult
 from tests.conftest import Cli, Environment, Outcome
 from tests.spark.conftest import Trained, copy_features, make_task, registry_of
@@ -38,8 +39,10 @@ def waiting(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFacto
     environment = copy_features(spark, trained, tmp_path_factory.mktemp("waiting"), lake)
     first = train(spark, environment, *WEAK)
     assert (first.decision.outcome, first.champion_version) == ("waiting", None)
-    with pytest.raises(NoChampion, match=r"approve it where promotion\.approval is required"):
-        registry_of(environment).require_champion()
+    with pytest.raises(
+        NoChampion, match="version 1 of .* waits for approval, .*: booking-mlops model approve 1 --reason"
+    ):
+        make_task(ModelInferenceBatch, spark, environment).run()
     return environment
 
 
@@ -63,7 +66,11 @@ def test_a_version_becomes_champion_by_approval_only(
     done = approve("1", *because)
     assert done.code == 0, done.err
     assert "version 1, there was none" in done.out
-    refused("is champion already; nothing was changed", "1", *because)
+    # Killed after all was done, and started again.
+    recorded = decisions(spark, waiting)
+    assert approve("1", *because).code == 0
+    assert decisions(spark, waiting) == recorded
+    refused("is champion already; nothing was changed", "1", "--reason", "once more")
     assert champion_of(waiting) == 1
 
     better = train(spark, waiting)

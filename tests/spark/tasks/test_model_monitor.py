@@ -168,6 +168,10 @@ class Jobs:
 
     def __init__(self) -> None:
         self.started: list[str] = []
+        self.failed: set[int] = set()
+
+    def run_failed(self, run_id: int) -> bool:
+        return run_id in self.failed
 
     def start_job(self, name: str) -> int:
         self.started.append(name)
@@ -201,12 +205,14 @@ def test_an_alarm_starts_one_retraining_and_one_that_keeps_the_champion_ends_it(
     assert rejected.decision.outcome == "rejected"
     assert watch(4).startswith(f"{waiting}version 2 was rejected: min_roc_auc: ROC AUC 0.")
     assert jobs.started == ["retrain"]
+    jobs.failed.add(41)
+    assert watch(4) == "alarm: run 42 of retrain was started"
 
     kept = make_task(ModelTrain, spark, featured, *FORTY, day=5).run()
     assert kept.decision.outcome == "kept", kept.decision.reason
     assert watch(6) == "too few: "
     assert make_task(ModelInferenceBatch, spark, featured, "drift.policy=hold", day=6).run().written
-    assert jobs.started == ["retrain"]
+    assert jobs.started == ["retrain"] * 2
     rows = spark.table(featured.table("monitoring")).where("subject = 'number_of_adults'").collect()
     assert {row["reference_version"] for row in rows} == {1, 3}
 

@@ -191,7 +191,7 @@ class TestComparison:
         assert scoring.code == 1
         assert f"version 1 of {featured.model_name}, the only candidate, was refused by " in scoring.err
         assert "below 0.8 by 0." in scoring.err
-        assert "--set model_train.gates.min_roc_auc=" in scoring.err
+        assert "booking-mlops model-train --set gates.min_roc_auc=" in scoring.err
         assert ("refused by", "min_roc_auc") in [(one, said.partition(":")[0]) for one, said in result.summary()]
         assert not spark.catalog.tableExists(featured.table("predictions"))
 

@@ -5,8 +5,10 @@ import pytest
 from booking_mlops.io.faults import fault_of_the_machine
 
 pytest.importorskip("pyspark")
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
+GONE = "Java, in which Spark runs, has ended: perhaps for lack of memory, which other programs may use"
 TRACE = """An error occurred while calling o1.collect.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 1 times
 \tat org.apache.spark.scheduler.DAGScheduler.abortStage(DAGScheduler.scala:2)
@@ -20,6 +22,20 @@ Caused by: java.io.IOException: No space left on device
     [
         (PySparkException(TRACE), "No space left on device"),
         (PySparkException("[TABLE_OR_VIEW_NOT_FOUND] The table `a` cannot be found."), None),
+        (
+            PySparkException(
+                TRACE.replace("java.io.IOException", "java.io.NotSerializableException").split(" left")[0]
+            ),
+            None,
+        ),
+        (Py4JError("An error occurred while calling o97.collectToPython"), GONE),
+        (Py4JNetworkError("Answer from Java side is empty"), GONE),
+        (
+            Py4JError(
+                "An error occurred while calling o9.none. Trace:\npy4j.Py4JException: Method none does not exist"
+            ),
+            None,
+        ),
         (PermissionError(13, "Permission denied", "/lake"), "/lake: Permission denied"),
         (MemoryError(), "Python has no memory left"),
         (OSError("raised by a library, without a number"), None),
