@@ -46,12 +46,9 @@ def arrival_of(row: Sequence[str]) -> date | None:
     return None
 
 
-def made_on(row: Sequence[str], arrival: date) -> date:
-    """Return the day on which the booking of a line was made.
-
-    Raises: ValueError when its lead time is no number.
-    """
-    return arrival - timedelta(days=int(row[_LEAD]))
+def is_readable(row: Sequence[str]) -> bool:
+    """Say whether a line has its fields, a date of arrival and a lead time; others are left out."""
+    return len(row) == len(CSV_HEADER) and arrival_of(row) is not None and row[_LEAD].isdigit()
 
 
 def as_known_on(rows: Sequence[Sequence[str]], day: date) -> list[list[str]]:
@@ -59,7 +56,7 @@ def as_known_on(rows: Sequence[Sequence[str]], day: date) -> list[list[str]]:
     known = []
     for row in rows:
         arrival = arrival_of(row)
-        if arrival is not None and made_on(row, arrival) <= day:
+        if arrival is not None and arrival - timedelta(days=int(row[_LEAD])) <= day:
             known.append([*row[:_STATUS], "" if arrival >= day else row[_STATUS], *row[_STATUS + 1 :]])
     return known
 
@@ -176,12 +173,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         header, *rows = csv.reader(file)
     if tuple(header) != CSV_HEADER:
         parser.error(f"{arguments.booking_csv}: not the header of Booking.csv")
+    rows = [row for row in rows if is_readable(row)]
+    last = max(filter(None, map(arrival_of, rows)), default=date.min)
+    if days[-1] > last:
+        parser.error(f"{arguments.booking_csv}: no booking arrives on {days[-1]} or later, so nothing is open then")
     with tempfile.TemporaryDirectory() as folder:
         os.environ[LAKE_VARIABLE] = str(Path(folder) / "lake")
         start_logging(verbose=False)
         replay = Replay(rows, Path(folder))
         results = [replay.run(day) for day in tqdm(days, desc="months")]
-        last = max(filter(None, map(arrival_of, rows)))
         replay.run(last + timedelta(days=1), PIPELINE[:2])
         print(as_markdown(judge(replay.session, days, results)))
 

@@ -63,28 +63,39 @@ def open_database(uri: str, connect: Callable[[], T]) -> T:
 
 @contextmanager
 def _kept_if_upgraded(file: Path, backup: Path) -> Iterator[None]:
-    """Keep the database as it was before the block as `backup`, when the block upgrades it and there is none yet."""
+    """Keep the database as it was before the block as `backup`, when the block upgrades it and there is none yet.
+
+    Raises: RegistryError when it can't be kept, before the block.
+    """
     before = _revision(file)
-    if before is None or backup.exists():
+    # A folder that can't be written to has no database that can be upgraded.
+    if before in (None, _newest_revision()) or backup.exists() or not os.access(file.parent, os.W_OK):
         yield
         return
     part = backup.with_name(f"{backup.name}.{os.getpid()}.part")
     try:
-        # A folder that can't be written to has no database that can be upgraded.
-        with (
-            suppress(sqlite3.Error),
-            closing(sqlite3.connect(file)) as source,
-            closing(sqlite3.connect(part)) as target,
-        ):
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as target:
             source.backup(target)
+    except sqlite3.Error as error:
+        part.unlink(missing_ok=True)
+        raise RegistryError(f"{file} has to be upgraded, and can't be copied before: {error}") from error
+    try:
         yield
     finally:
-        if part.exists():
-            if _revision(file) == before:
-                part.unlink()
-            else:
-                part.replace(backup)
-                log.info("%s is upgraded for a newer MLflow; it is kept as it was as %s", file, backup.name)
+        if _revision(file) == before:
+            part.unlink()
+        else:
+            part.replace(backup)
+            log.info("%s is upgraded for a newer MLflow; it is kept as it was as %s", file, backup.name)
+
+
+def _newest_revision() -> str | None:
+    """Return what the tables of the installed MLflow are like; None when it does not say."""
+    with suppress(ImportError):
+        from mlflow.store.db.utils import _get_latest_schema_revision
+
+        return str(_get_latest_schema_revision())
+    return None
 
 
 def _revision(file: Path) -> str | None:
@@ -106,14 +117,27 @@ def lakes_own(artifacts: Path) -> Iterator[None]:
     """
     lake = artifacts.parent
     lake.mkdir(parents=True, exist_ok=True)
-    with _alone(lake / "mlflow.db.lock"):
-        before = Path.cwd()
-        os.chdir(lake)
-        try:
-            yield
-        finally:
-            os.chdir(before)
+    with _alone(lake / "mlflow.db.lock"), _working_directory(lake):
+        yield
         move_addresses(lake / "mlflow.db", artifacts)
+
+
+@contextmanager
+def _working_directory(lake: Path) -> Iterator[None]:
+    """Work in the lake for the block, where the process's own directory can't be written to or is gone."""
+    try:
+        before: Path | None = Path.cwd()
+    except OSError:
+        before = None
+    if before is not None and os.access(before, os.W_OK):
+        yield
+        return
+    os.chdir(lake)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.chdir(before)
 
 
 @contextmanager
@@ -141,7 +165,7 @@ def move_addresses(database: Path, artifacts: Path) -> None:
         found = opened.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
         # Experiments that somebody else has made keep their files where that person wants them.
         homes = {one.removesuffix(end) for (one,) in found if one and one.startswith("file:///") and one.endswith(end)}
-        homes.discard(lake.as_uri())
+        homes = {home for home in homes - {lake.as_uri()} if _is_here(opened, home, artifacts)}
         if not homes:
             return
         log.info("%s was moved or copied: MLflow's database takes note", lake)
@@ -151,6 +175,16 @@ def move_addresses(database: Path, artifacts: Path) -> None:
                 _replace_beginning(opened, unquote(urlsplit(home).path), str(lake))
         except sqlite3.OperationalError as error:
             raise RegistryError(f"{lake} was moved or copied, and {database} can't take note of it: {error}") from error
+
+
+def _is_here(opened: sqlite3.Connection, home: str, artifacts: Path) -> bool:
+    """Say whether a run's files that the database has below `home` are below `artifacts`, or there are no such runs."""
+    runs = opened.execute(
+        "SELECT run_uuid FROM runs WHERE substr(artifact_uri, 1, length(:home)) = :home "
+        "ORDER BY start_time DESC LIMIT 100",
+        {"home": f"{home}/"},
+    ).fetchall()
+    return not runs or any((artifacts / run).exists() for (run,) in runs)
 
 
 def _replace_beginning(opened: sqlite3.Connection, old: str, new: str) -> None:

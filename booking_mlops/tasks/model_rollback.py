@@ -81,6 +81,11 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
         after = self.config.to if self.config.to is not None else self._previous(rows, before)
         if after == before:
             raise ConfigError(f"version {after} of {model_name} is champion already; nothing was changed")
+        if history.waiting() == after:
+            raise ConfigError(
+                f"version {after} of {model_name} never was champion: it waits for approval; nothing was changed. "
+                f'booking-mlops model approve {after} --reason "…"'
+            )
         # Nothing is written before the version is known to exist and to load.
         registry.load(registry.version(after))
         history.record_rollback(after, before, self.config.reason)

@@ -319,7 +319,7 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
         return unread_files(session.tables, files) if once else files
 
     def _is_named(self, files: Sequence[SourceFile]) -> bool:
-        """Say whether `source_csv` names a file or a table, read whenever it is asked for; not a folder or a pattern."""
+        """Say whether `source_csv` names a file or a table, which is read each time; not a folder or a pattern."""
         source = databricks_path(self.config.source_csv or "").removeprefix("file:").rstrip("/")
         return len(files) == 1 and (files[0].form != "file" or files[0].name == source.rsplit("/", 1)[-1])
 

@@ -69,3 +69,8 @@ def test_another_file_and_no_month_are_refused(tmp_path: Path, capsys: pytest.Ca
         with pytest.raises(SystemExit):
             main(["--booking-csv", str(file), *more])
         assert said in capsys.readouterr().err
+    lines = [CSV_HEADER, line("one", "5/31/2018", 3), [], line("two", "6/2/2018", 3)[:-3]]
+    file.write_text("\n".join(map(",".join, lines)), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["--booking-csv", str(file), "--first", "2018-05-01", "--last", "2018-06-01"])
+    assert "no booking arrives on 2018-06-01 or later" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def waiting(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFacto
     first = train(spark, environment, *WEAK)
     assert (first.decision.outcome, first.champion_version) == ("waiting", None)
     with pytest.raises(
-        NoChampion, match="version 1 of .* waits for approval, .*: booking-mlops model approve 1 --reason"
+        NoChampion, match=r"version 1 of .* waits for approval, .*: booking-mlops model approve 1 --reason"
     ):
         make_task(ModelInferenceBatch, spark, environment).run()
     return environment

@@ -114,10 +114,14 @@ def test_a_database_that_is_none_is_said_in_one_line(tmp_path: Path) -> None:
 def test_experiments_of_other_people_keep_their_files_where_they_are(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     mine = ("file:///a/lake/mlartifacts", "/a/lake/mlruns/7")
-    theirs = ("s3://bucket/mlartifacts", "/home/me/mlruns/0", "file:///a/lakeside/x")
+    theirs = ("s3://bucket/mlartifacts", "/home/me/mlruns/0", "file:///a/lakeside/x", "file:///nas/team/mlartifacts")
+    (tmp_path / "mlartifacts" / "run1").mkdir(parents=True)
     with closing(sqlite3.connect(database)) as opened, opened:
         opened.execute("CREATE TABLE experiments (artifact_location TEXT)")
         opened.executemany("INSERT INTO experiments VALUES (?)", [(one,) for one in (*mine, *theirs)])
+        opened.execute("CREATE TABLE runs (run_uuid TEXT, artifact_uri TEXT, start_time INT)")
+        runs = [("run1", f"{mine[0]}/run1/artifacts"), ("run2", f"{theirs[-1]}/run2/artifacts")]
+        opened.executemany("INSERT INTO runs VALUES (?, ?, 0)", runs)
     move_addresses(database, tmp_path / "mlartifacts")
     with closing(sqlite3.connect(database)) as opened:
         found = [one for (one,) in opened.execute("SELECT artifact_location FROM experiments")]
