@@ -13,17 +13,20 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
-from devtools.job_summary import newest_run
+from devtools.job_summary import outputs_of
 
 _NOT_RUN, _WRONG_CALL = 1, 2
+_PATIENCE = timedelta(hours=2)
+"""A cluster may have to start first."""
 
 
 def parameters(of_job: Sequence[str], version: int, reason: str, environ: Mapping[str, str]) -> list[str]:
     """Return the parameters of the job's task with the version and the reason."""
     actor = environ.get("GITHUB_ACTOR")
     said = f"{reason.strip()} ({actor})" if actor and reason.strip() else reason.strip()
-    return [*of_job, "--set", f"version={version}", "--set", f"reason={json.dumps(said)}"]
+    return [*of_job, "--set", f"version={version}", "--set", f"reason={json.dumps(said, ensure_ascii=False)}"]
 
 
 def approve(environment: str, version: int, reason: str) -> bool:
@@ -40,10 +43,11 @@ def approve(environment: str, version: int, reason: str) -> bool:
         sys.exit(f"error: the workspace has no job {name}; deploy it first")
     task = found.settings.tasks[0].python_wheel_task
     given = parameters((task.parameters if task else None) or [], version, reason, os.environ)
+    waiting = client.jobs.run_now(found.job_id, python_params=given)
     # What goes wrong is in the task's output.
     with contextlib.suppress(OperationFailed):
-        client.jobs.run_now(found.job_id, python_params=given).result()
-    ((_, result, logs, error),) = newest_run(name)
+        waiting.result(timeout=_PATIENCE)
+    ((_, result, logs, error),) = outputs_of(client, waiting.run_id)
     print(logs, end="")
     if error:
         print(error.splitlines()[-1], file=sys.stderr)
@@ -52,10 +56,20 @@ def approve(environment: str, version: int, reason: str) -> bool:
 
 def main() -> None:
     """Approve the version that the command line names."""
-    if len(sys.argv) != 4 or not sys.argv[2].isdigit():
+    from databricks.sdk.errors import DatabricksError
+
+    if len(sys.argv) != 4:
         print(__doc__)
         sys.exit(0 if "--help" in sys.argv else _WRONG_CALL)
-    if not approve(sys.argv[1], int(sys.argv[2]), sys.argv[3]):
+    environment, version, reason = sys.argv[1:]
+    if not version.isdigit():
+        sys.exit(f"error: version: {version!r} is not the number of one")
+    try:
+        done = approve(environment, int(version), reason)
+    except (DatabricksError, ValueError, TimeoutError) as error:
+        # Without DATABRICKS_HOST the client raises a ValueError.
+        sys.exit(f"error: {str(error).splitlines()[0]}")
+    if not done:
         sys.exit(_NOT_RUN)
 
 

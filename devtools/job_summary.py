@@ -6,10 +6,16 @@ The summary is the file $GITHUB_STEP_SUMMARY, or the terminal when that is not s
 DATABRICKS_HOST and DATABRICKS_TOKEN.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
 
 # The lines of a task's summary are indented by two or more, its log lines are not.
 _SUMMARY_LINE = re.compile(r"^  \S|^ {4,}\S")
@@ -55,7 +61,12 @@ def newest_run(job: str) -> list[tuple[str, str, str, str]]:
     run = next(iter(client.jobs.list_runs(job_id=found.job_id, limit=1)), None)
     if run is None:
         sys.exit(f"error: {job} never ran")
-    tasks = client.jobs.get_run(run.run_id).tasks or []
+    return outputs_of(client, run.run_id)
+
+
+def outputs_of(client: WorkspaceClient, run_id: int | None) -> list[tuple[str, str, str, str]]:
+    """Return key, result, output and error of each task of a job's run, in the order they started."""
+    tasks = client.jobs.get_run(run_id).tasks or []
     described = []
     for task in sorted(tasks, key=lambda task: task.start_time or sys.maxsize):
         output = client.jobs.get_run_output(task.run_id)

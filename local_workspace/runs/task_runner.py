@@ -95,7 +95,7 @@ class TaskRunner:
         ]
         for wheel in wheels:
             if not wheel.is_file():
-                raise not_found(f"library {wheel.name} is not on DBFS")
+                raise not_found(f"library {wheel.name} is not there")
         return process.install_wheels(wheels, self._layout.wheels, self._layout.log(task["run_id"]))
 
     def _start_cluster(self, workspace: str, task: Document) -> str:
