@@ -109,7 +109,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproc
     lake = tmp_path_factory.mktemp("undisturbed") / "lake"
     odd, temporary = lake.with_name(ODD), lake.with_name("other tmp")
     temporary.mkdir()
-    done = run(odd, "run", *SMALL, java=False, HOME=str(lake / "no home"), LC_ALL="C", TMPDIR=str(temporary))
+    done = run(odd, "run", *SMALL, java=False, HOME=str(lake.with_name("no home")), LC_ALL="C", TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
     odd.rename(lake)
     return lake, done

@@ -70,7 +70,7 @@ def test_two_first_trainings_at_once_end_with_one_champion_and_the_history_says_
     lock = threading.Lock()
     for task in tasks:
         record = task._record
-        task._record = lambda trained, record=record: _locked(lock, record, trained)
+        task._record = lambda *given, record=record: _locked(lock, record, *given)
     results = side_by_side(*tasks)
     assert not [result for result in results if isinstance(result, Exception)], results
     decided = spark.table(featured.table("promotions")).toPandas()
@@ -81,9 +81,9 @@ def test_two_first_trainings_at_once_end_with_one_champion_and_the_history_says_
     assert registry_of(featured).require_champion().number in (1, 2)
 
 
-def _locked(lock: threading.Lock, record: Any, trained: Any) -> Any:
+def _locked(lock: threading.Lock, record: Any, *given: Any) -> Any:
     with lock:
-        return record(trained)
+        return record(*given)
 
 
 def test_a_challenger_that_was_compared_with_yesterdays_champion_is_not_promoted(
@@ -92,9 +92,9 @@ def test_a_challenger_that_was_compared_with_yesterdays_champion_is_not_promoted
     slow = make_task(ModelTrain, spark, featured, *FORTY)
     record = slow._record
 
-    def overtaken(trained: Any) -> Any:
+    def overtaken(*given: Any) -> Any:
         assert make_task(ModelTrain, spark, featured, *FORTY, "model.seed=2").run().decision.promoted
-        return record(trained)
+        return record(*given)
 
     monkeypatch.setattr(slow, "_record", overtaken)
     result = slow.run()
