@@ -45,7 +45,7 @@ def roc(labels: npt.NDArray[Any], scores: Scores) -> bytes:
     for name, values in scores.items():
         false_positive, true_positive, _ = roc_curve(labels, values)
         axes.plot(false_positive, true_positive, color=_COLORS.get(name), label=name)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     return png(figure)
 
 
@@ -59,7 +59,7 @@ def precision_recall(labels: npt.NDArray[Any], scores: Scores) -> bytes:
         precision, recall, _ = precision_recall_curve(labels, values)
         axes.plot(recall, precision, color=_COLORS.get(name), label=name)
     axes.set_ylim(0, 1.02)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left")
     return png(figure)
 
 
@@ -75,7 +75,7 @@ def calibration(labels: npt.NDArray[Any], scores: Scores, bins: int = 10) -> byt
         predicted = np.bincount(index, values, bins)[used] / count[used]
         observed = np.bincount(index, y, bins)[used] / count[used]
         axes.plot(predicted, observed, marker="o", markersize=4, color=_COLORS.get(name), label=name)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
     return png(figure)
 
 
@@ -86,7 +86,7 @@ def score_distribution(labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]
     axes.hist(probabilities[y == 0], bins, color="#9fc5d6", label="kept")
     axes.hist(probabilities[y == 1], bins, color=_COLORS["champion"], alpha=0.75, label="cancelled")
     axes.axvline(threshold, color="#1b2a33", linestyle="--", linewidth=1, label="threshold")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper center")
     return png(figure)
 
 
@@ -129,7 +129,7 @@ def two_distributions(name: str, reference: pd.Series, current: pd.Series) -> by
             shares = column.value_counts(normalize=True).reindex(known, fill_value=0.0)
             axes.bar(np.arange(len(known)) + offset, shares.to_numpy(), 0.4, color=color, label=label)
         axes.set_xticks(np.arange(len(known)), [str(value) for value in known], rotation=20)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     return png(figure)
 
 
@@ -150,7 +150,7 @@ def weekly(weeks: pd.DataFrame) -> bytes:
     lower.plot(names, weeks["predicted"], color="#0b6e99", label="predicted", **points)
     lower.plot(names, weeks["cancelled"], color=_COLORS["champion"], linestyle="--", label="cancelled", **points)
     lower.set_ylabel("Share cancelled")
-    lower.legend(frameon=False)
+    lower.legend(frameon=False, loc="upper left")
     lower.tick_params(axis="x", rotation=30)
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
