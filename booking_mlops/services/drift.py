@@ -189,10 +189,14 @@ def _compared_with(registry: Registry, champion: Version) -> Version:
     confirmed_by = champion.tags.get(CONFIRMED_BY_TAG)
     if not confirmed_by:
         return champion
-    found = next((one for one in registry.versions() if one.number == int(confirmed_by)), None)
-    if found is None:
-        log.warning("version %s, which confirmed version %d, was deleted", confirmed_by, champion.number)
-    return found or champion
+    try:
+        return registry.version(int(confirmed_by))
+    except RegistryError as error:
+        # Somebody may have deleted it.
+        log.warning(
+            "what version %s knew can't be had (%s): version %d's is used", confirmed_by, error, champion.number
+        )
+        return champion
 
 
 def read_drift_sample(

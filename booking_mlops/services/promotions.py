@@ -153,6 +153,11 @@ class PromotionHistory:
         session.tables.append_new(PROMOTIONS.name, [row], PROMOTIONS.key[0])
 
 
+def approval_command(version: int) -> str:
+    """Return what to type to approve a version that waits."""
+    return f'booking-mlops model approve {version} --reason "…"'
+
+
 def require_champion(session: Session) -> Version:
     """Return the champion.
 
@@ -165,7 +170,7 @@ def require_champion(session: Session) -> Version:
     if (waiting := history.waiting()) is not None:
         raise NoChampion(
             f"version {waiting} of {session.env.model_name} waits for approval, and no other can score: "
-            f'booking-mlops model approve {waiting} --reason "…"'
+            + approval_command(waiting)
         )
     decisions = history.rows()
     if not decisions or decisions[0]["decision"] != REJECTED:

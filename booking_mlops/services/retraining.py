@@ -15,7 +15,7 @@ from booking_mlops.errors import WorkspaceError
 from booking_mlops.io.registry import Version
 from booking_mlops.io.tables import Tables
 from booking_mlops.services.drift import Baseline
-from booking_mlops.services.promotions import ROLLED_BACK, WAITING, PromotionHistory
+from booking_mlops.services.promotions import ROLLED_BACK, WAITING, PromotionHistory, approval_command
 from booking_mlops.session import Session
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _waits_for(
         return f"{run}; waiting for its decision"
     number = decision["challenger_version"]
     if decision["decision"] == WAITING:
-        return f'{run}; version {number} waits for approval: booking-mlops model approve {number} --reason "…"'
+        return f"{run}; version {number} waits for approval: {approval_command(number)}"
     said = f"version {number} was {decision['decision']}: {decision['reason']}"
     return f"{run}; {said}; nothing more is started for it: train with other settings, or roll back"
 

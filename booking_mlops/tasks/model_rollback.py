@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from booking_mlops.config.checks import require
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.errors import ConfigError, NoChampion
-from booking_mlops.services.promotions import APPROVED, PROMOTED, ROLLED_BACK, PromotionHistory, require_champion
+from booking_mlops.services.promotions import (
+    APPROVED,
+    PROMOTED,
+    ROLLED_BACK,
+    PromotionHistory,
+    approval_command,
+    require_champion,
+)
 from booking_mlops.tasks.task import Result, Task
 
 if TYPE_CHECKING:
@@ -84,7 +91,7 @@ class ModelRollback(Task[ModelRollbackConfig, ModelRollbackResult]):
         if history.waiting() == after:
             raise ConfigError(
                 f"version {after} of {model_name} never was champion: it waits for approval; nothing was changed. "
-                f'booking-mlops model approve {after} --reason "…"'
+                + approval_command(after)
             )
         # Nothing is written before the version is known to exist and to load.
         registry.load(registry.version(after))

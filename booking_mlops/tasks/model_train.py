@@ -43,7 +43,7 @@ from booking_mlops.io.registry import CONFIRMED_BY_TAG, TRAINING_ROWS_TAG, Versi
 from booking_mlops.services.comparison import champion_intervals, compare_scores, resampled_metrics, version_scores
 from booking_mlops.services.drift import DriftConfig, known_bookings, load_baseline
 from booking_mlops.services.permissions import apply_model_permissions
-from booking_mlops.services.promotions import PromotionHistory
+from booking_mlops.services.promotions import PromotionHistory, approval_command
 from booking_mlops.services.retraining import has_alarm
 from booking_mlops.services.training_data import TrainingData, TrainingRecipe, read_training_data
 from booking_mlops.services.training_record import REPORT_FILE, Trained, TrainingRecord, metrics_json
@@ -130,7 +130,7 @@ class ModelTrainResult(Result):
             ("decision", f"{self.decision.outcome}: {self.decision.reason}"),
             *refused,
             ("champion", f"version {self.champion_version}" if self.champion_version else "none"),
-            *([("next", f'booking-mlops model approve {self.version} --reason "…"')] if self._waits else []),
+            *([("next", approval_command(self.version))] if self._waits else []),
             ("report", f"{REPORT_FILE} of run {self.run_id}"),
         ]
 
