@@ -41,6 +41,8 @@ SHORT_QUERIES = {
     "spark.sql.adaptive.enabled": "false",
     # Otherwise one core reads a file of up to 4 MB alone.
     "spark.sql.files.openCostInBytes": "0",
+    # Spark 4 notes the line of Python that made each expression, and imports IPython to find it.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 _FIRST_COMPILER_ONLY = ("-XX:TieredStopAtLevel=1",)
 # In another language upper and lower case, and the signs in numbers, are not those that Spark's and Delta's names have.

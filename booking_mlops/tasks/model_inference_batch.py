@@ -13,11 +13,12 @@ from booking_mlops.config.checks import require
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, PREDICTIONS
 from booking_mlops.core.drift.findings import Finding
-from booking_mlops.core.model.scoring import cancellation_probability, unpickled
+from booking_mlops.core.model.scoring import as_model_input, cancellation_probability, unpickled
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import is_connect, set_at_run_time
+from booking_mlops.io.tables import to_pandas
 from booking_mlops.services.drift import Baseline, DriftConfig, drift_findings, load_baseline, read_drift_sample
 from booking_mlops.services.open_bookings import any_arrival_ahead, open_features
 from booking_mlops.services.promotions import require_champion
@@ -48,17 +49,21 @@ class DriftPolicy(DriftConfig):
 
 @dataclass(frozen=True)
 class ModelInferenceBatchConfig:
-    """`model-inference-batch`: which bookings are scored; `batch_rows` is how many of them a worker holds at once.
+    """`model-inference-batch`: which bookings are scored, and where.
 
     `scope` is `open` (open and yet to arrive), `all`, or `auto`: the open ones when there are any, otherwise all.
+    Up to `driver_rows` of them are scored on the driver, before Python workers would have imported scikit-learn; of
+    more, each worker holds `batch_rows` at once.
     """
 
     env: EnvConfig
     scope: Literal["open", "all", "auto"] = "auto"
+    driver_rows: int = 50_000
     batch_rows: int = 250_000
     drift: DriftPolicy = field(default_factory=DriftPolicy)
 
     def __post_init__(self) -> None:
+        require(self.driver_rows >= 0, f"driver_rows: {self.driver_rows} is below 0")
         require(self.batch_rows > 0, f"batch_rows: {self.batch_rows} is not above 0")
 
 
@@ -155,7 +160,7 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         drift: tuple[Finding, ...] = ()
         counted: Mapping[str, Any] | None = None if scope.rows else {"total": 0, "positive": 0}
         if written:
-            drift, counted = self._score(scoring, scope.features)
+            drift, counted = self._score(scoring, scope)
         if counted is None or counted["total"] != scope.rows:
             # Spark counts a stage that it repeated twice, so the table decides.
             counted = self._count(scoring.day)
@@ -206,13 +211,13 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
                 "run feature-table-creation of the same release, or roll the model back"
             )
 
-    def _score(self, scoring: _Scoring, features: DataFrame) -> tuple[tuple[Finding, ...], Mapping[str, Any] | None]:
+    def _score(self, scoring: _Scoring, scope: _Scope) -> tuple[tuple[Finding, ...], Mapping[str, Any] | None]:
         """Look for drift and write the predictions; return the findings and the counts of what was written."""
         tables, registry, policy = self.session.tables, self.session.registry, self.config.drift.policy
         tables.ensure(PREDICTIONS)
         # Read before anything is scored: when it can't be read, nothing is.
         baseline = load_baseline(registry, scoring.champion) if policy != "skip" else None
-        rows = self._prediction_rows(scoring, features, registry.load(scoring.champion))
+        rows = self._prediction_rows(scoring, scope, registry.load(scoring.champion))
 
         def look() -> tuple[Finding, ...]:
             return () if policy == "skip" else self._drift(scoring, baseline)
@@ -272,13 +277,16 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         assert row is not None, "an aggregate always has a row"
         return dict(row.asDict())
 
-    def _prediction_rows(self, scoring: _Scoring, features: DataFrame, model: Any) -> DataFrame:
+    def _prediction_rows(self, scoring: _Scoring, scope: _Scope, model: Any) -> DataFrame:
         from pyspark.sql import functions as F
 
         spark, champion = self.session.spark, scoring.champion
-        set_at_run_time(spark, "spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
-        score = _scorer(self._pickled(model), scoring.names)
-        scored = features.select("booking_id", _WAS_OPEN, *scoring.names).mapInArrow(score, _SCORED)
+        inputs = scope.features.select("booking_id", _WAS_OPEN, *scoring.names)
+        if scope.rows <= self.config.driver_rows:
+            scored = self._scored_on_driver(inputs, model, scoring.names)
+        else:
+            set_at_run_time(spark, "spark.sql.execution.arrow.maxRecordsPerBatch", str(self.config.batch_rows))
+            scored = inputs.mapInArrow(_scorer(self._pickled(model), scoring.names), _SCORED)
         return scored.select(
             "booking_id",
             "cancellation_probability",
@@ -292,6 +300,12 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
             F.lit(scoring.as_of).alias("as_of"),
             _WAS_OPEN,
         )
+
+    def _scored_on_driver(self, inputs: DataFrame, model: Any, names: Sequence[str]) -> DataFrame:
+        frame = to_pandas(inputs)
+        probabilities = cancellation_probability(model, as_model_input(frame, names))
+        scored = frame[["booking_id"]].assign(cancellation_probability=probabilities, was_open=frame[_WAS_OPEN])
+        return self.session.spark.createDataFrame(scored, _SCORED)
 
     def _pickled(self, model: Any) -> bytes:
         """Return the model as the workers get it.

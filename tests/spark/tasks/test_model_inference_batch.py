@@ -65,10 +65,12 @@ class TestScoring:
         assert table.count() == fewer.rows < first.rows
         # Spark counts a stage that it had to repeat twice: then what is in the table decides.
         monkeypatch.setattr("pyspark.sql.Observation.get", {"total": 2 * fewer.rows, "positive": 2 * fewer.rows})
-        next_day = make_task(ModelInferenceBatch, spark, featured, "batch_rows=100", day=2).run()
+        next_day = make_task(ModelInferenceBatch, spark, featured, "driver_rows=0", "batch_rows=100", day=2).run()
         assert (next_day.rows, next_day.predicted_cancellations) == (fewer.rows, fewer.predicted_cancellations)
         by_day = {str(row["scored_on"]): row["count"] for row in table.groupBy("scored_on").count().collect()}
         assert by_day == {"2026-03-01": fewer.rows, "2026-03-02": fewer.rows}
+        # The first day was scored on the driver, the second by workers.
+        assert table.select("booking_id", "cancellation_probability").distinct().count() == fewer.rows
 
     def test_a_feature_the_table_lacks_is_named_and_nothing_is_written(self, spark: Any, featured: Environment) -> None:
         spark.sql(f"ALTER TABLE {featured.table('features')} ADD COLUMN wind DOUBLE")
