@@ -79,6 +79,17 @@ def signed_download_uri() -> Response:
     return jsonify({"signed_uri": info["signed_uri"], "headers": info["headers"]})
 
 
+def file_of_run(workspace: str, run_id: str, name: str) -> Path | None:
+    """Return the local file of an artifact of a run, or None when there is none of that name."""
+    root = artifact_root(workspace, run_id)
+    path = artifact_addresses.path_of(f"{root}/{name}") if root else None
+    if path is None or ".." in path.split("/"):
+        return None
+    layout, inside = all_workspaces().layout, artifact_addresses.stored(path.split("/"))
+    file = layout.artifacts(workspace).local(f"/{inside}") if inside else layout.dbfs(workspace).local(f"/{path}")
+    return file if file.is_file() else None
+
+
 def _version_folder() -> Path:
     path = artifact_addresses.path_of(_version_address()) or ""
     parts = path.split("/")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any
 
-from flask import Blueprint, Flask, redirect, render_template, request
+from flask import Blueprint, Flask, Response, redirect, render_template, request, send_file
 from werkzeug.routing import BaseConverter, ValidationError
 
-from local_workspace.routes.common import all_workspaces
+from local_workspace.addresses import mlflow_url
+from local_workspace.errors import not_found
+from local_workspace.routes.artifacts import file_of_run
+from local_workspace.routes.common import all_workspaces, this_workspace
 from local_workspace.routes.task_graph import BOX_HEIGHT, BOX_WIDTH, NARROW, WIDE, task_graph
 from local_workspace.runs.states import ended
 from local_workspace.store import JOB
@@ -19,6 +23,8 @@ blueprint = Blueprint("pages", __name__)
 _RUNS_SHOWN = 50
 # Letters of a task's key that fit into its box.
 _LONGEST_SHOWN = 24
+# How a task's output says that it logged a page to MLflow.
+_LOGGED_PAGE = re.compile(r"([\w-]+\.html) of run ([0-9a-f]{32})")
 # The fill and the line of a task's box.
 _COLORS = {
     "SUCCESS": ("#d9f2e3", "#14643a"),
@@ -147,6 +153,24 @@ def run_page(workspace: str, run_id: int) -> str:
     )
 
 
+@blueprint.get("/<environment:workspace>/artifacts/<run_id>/<name>")
+def artifact_page(workspace: str, run_id: str, name: str) -> Response:
+    """Show a page that a task logged to MLflow."""
+    file = file_of_run(workspace, run_id, name)
+    if file is None or file.suffix != ".html":
+        raise not_found(f"Run {run_id} has no page {name}.")
+    answer = send_file(file.resolve(), mimetype="text/html")
+    # Whoever can log an artifact must not be able to call the workspace as the one who reads it.
+    answer.headers["Content-Security-Policy"] = "sandbox"
+    return answer
+
+
+@blueprint.get("/ml/<path:page>")
+def mlflow_page(page: str) -> Any:
+    """Lead to MLflow's page of an experiment, a run or a model by the address that MLflow prints for Databricks."""
+    return redirect(f"{mlflow_url('', this_workspace())}/#/{page}")
+
+
 def _job_row(job: dict[str, Any], latest_run: dict[str, Any] | None) -> dict[str, Any]:
     settings = job["settings"]
     return {
@@ -180,6 +204,7 @@ def _task_section(task: dict[str, Any], log_text: str) -> dict[str, Any]:
         "attempts": task["attempt_number"] + 1,
         "compute": f"cluster {cluster}" if cluster else "serverless" if task.get("environment_key") else "job cluster",
         "log": log_text,
+        "pages": [{"name": name, "mlflow_run": run} for name, run in dict.fromkeys(_LOGGED_PAGE.findall(log_text))],
     }
 
 

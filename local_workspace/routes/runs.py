@@ -96,6 +96,14 @@ def repair() -> Response:
     return jsonify({"repair_id": all_workspaces().engine.repair(this_workspace(), number(fields, "run_id"), fields)})
 
 
+@blueprint.get("/runs/export")
+def export() -> Response:
+    """Refuse to export a run: only a notebook's can be, and no task here is one."""
+    run_id = number(parameters(), "run_id")
+    all_workspaces().records.get(this_workspace(), run_id)
+    raise invalid(f"Run {run_id} is not a notebook run; only those can be exported.")
+
+
 @blueprint.post("/runs/delete")
 def delete() -> Response:
     """Delete a run that has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import requests
@@ -51,3 +52,36 @@ def test_a_page_has_the_graph_for_both_and_says_that_a_run_was_repaired(server: 
         (width,) = re.findall(rf'<svg class="{size}" width="(\d+)"', page)
         assert int(width) <= INSIDE[boxes_in_line]
     assert page.count("a-task-with-a-long-name…") == 2
+
+
+def test_a_run_page_links_the_pages_that_its_tasks_logged(server: Server, tmp_path: Path) -> None:
+    made = server.api("dev", "POST", "../2.0/mlflow/experiments/create", name="/pages")
+    run = server.api("dev", "POST", "../2.0/mlflow/runs/create", experiment_id=made["experiment_id"])["run"]["info"]
+    folder = f"/api/2.0/fs/files/WorkspaceInternal/Mlflow/Artifacts/{made['experiment_id']}/Runs/{run['run_id']}"
+    report = tmp_path / "report.html"
+    report.write_text("<h1>The report</h1>")
+    for name in ("report.html", "notes.txt"):
+        assert server.upload("dev", "PUT", f"{folder}/artifacts/{name}", report) == 204
+    job = server.tiny_job(
+        "dev",
+        {
+            "task_key": "one",
+            "python_wheel_task": {
+                "package_name": "tiny", "entry_point": "ok", "parameters": [f"report.html of run {run['run_id']}"],
+            },
+        },
+    )  # fmt: skip
+    run_id = server.run("dev", job)
+    server.wait("dev", run_id)
+
+    def page(path: str) -> requests.Response:
+        return requests.get(server.url + path, headers={"Cookie": f"workspace_token={server.token}"}, timeout=9)
+
+    (link,) = re.findall(r'href="(/dev/artifacts/[^"]+)"', page(f"/dev/runs/{run_id}").text)
+    shown = page(link)
+    assert (shown.text, shown.headers["Content-Security-Policy"]) == ("<h1>The report</h1>", "sandbox")
+    assert shown.headers["Content-Type"].startswith("text/html")
+    for path in (link.replace("report.html", "notes.txt"), link.replace(run["run_id"], "0" * 32), f"{link}x"):
+        assert page(path).status_code == 404
+    assert requests.get(server.url + link, timeout=9).status_code == 403
+    assert page("/ml/experiments/1").url.endswith("/dev/mlflow/#/experiments/1")

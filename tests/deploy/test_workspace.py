@@ -170,6 +170,7 @@ class TestErrors:
             ("POST", "/api/2.1/jobs/runs/cancel", {"run_id": 999999}, 404, "RESOURCE_DOES_NOT_EXIST", "Run 999999"),
             ("POST", "/api/2.1/jobs/create", {"tasks": []}, 400, "INVALID_PARAMETER_VALUE", "name is missing"),
             ("GET", "/api/2.0/permissions/jobs/999999", {}, 404, "RESOURCE_DOES_NOT_EXIST", "Job 999999"),
+            ("GET", "/api/2.1/jobs/runs/export?run_id=4242", {}, 404, "RESOURCE_DOES_NOT_EXIST", "Run 4242"),
             ("GET", "/api/2.0/instance-pools/list", {}, 404, "ENDPOINT_NOT_FOUND", "/api/2.0/instance-pools/list"),
             ("POST", "/api/1.2/contexts/create", {"clusterId": "x"}, 400, "INVALID_STATE", "not running"),
             ("GET", "/api/1.2/contexts/status?contextId=9", {}, 404, "RESOURCE_DOES_NOT_EXIST", "ContextNotFound"),
