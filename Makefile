@@ -5,6 +5,7 @@ PYTHON ?=
 FIND_PYTHON = sh devtools/find_python.sh "$(PYTHON)"
 VENV := .venv
 DBX := .venv-dbx
+CLIENTS := .venv-clients
 LINT := .venv-lint
 BIN := $(VENV)/bin
 # yes: exactly requirements/dev.lock. no: the newest versions that setup.py's ranges allow.
@@ -13,7 +14,7 @@ BOOKING_LAKE ?= $(CURDIR)/.lake
 export BOOKING_LAKE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit notebooks lint check-ci workflows lock dbx-environment test-connect test-runtime \
+.PHONY: help setup demo test test-unit notebooks lint check-ci workflows lock dbx-environment test-connect test-clients test-runtime \
 	test-runtime-15.4 test-runtime-16.4 test-runtime-17.3 test-runtime-18 bench workspace clean
 
 help: ## Show this list
@@ -63,6 +64,12 @@ lock: $(LINT)/.ready ## Refresh the locks: the newest versions that setup.py, la
 
 test-connect: setup ## Run the Spark tests on a Spark Connect session, as on standard access mode and serverless compute
 	@$(BIN)/python -m pytest tests/spark --connect $(ARGS)
+
+# Not locked: the newest there is at the time is what it is for.
+test-clients: setup dbx-environment ## Run the newest MLflow and Databricks SDK, as clients, against the local workspace
+	@test -x $(CLIENTS)/bin/python || $(BIN)/python -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install -q --upgrade 'mlflow>=3,<4' databricks-sdk
+	@$(BIN)/python -m pytest tests/deploy -m clients $(ARGS)
 
 test-runtime-15.4: ## Run the tests with the versions of Databricks Runtime 15.4 LTS ML; needs python3.11
 	@$(MAKE) -s test-runtime RUNTIME=15.4 RUNTIME_PYTHON=python3.11
@@ -128,4 +135,4 @@ lint: setup $(LINT)/.ready ## ruff, mypy (strict) and import-linter
 	@PYTHONPATH=. $(LINT)/bin/lint-imports --no-cache
 
 clean: ## Remove what the build made; the lake stays
-	rm -rf build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache $(VENV) $(DBX) $(LINT)
+	rm -rf build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache $(VENV) $(DBX) $(LINT) $(CLIENTS)

@@ -20,6 +20,13 @@ from databricks.sdk import WorkspaceClient
 from tests.conftest import ROOT
 
 DBX = Path(sys.executable).with_name("dbx")
+# Pythons that have MLflow as a client: this one's MLflow 3, dbx's MLflow 2, and what `make test-clients` has installed.
+MLFLOW_3, MLFLOW_2 = sys.executable, str(ROOT / ".venv-dbx" / "bin" / "python")
+NEWEST = str(ROOT / ".venv-clients" / "bin" / "python")
+IN_AN_ENVIRONMENT_OF_ITS_OWN = (
+    pytest.mark.clients,
+    pytest.mark.skipif(not Path(NEWEST).exists(), reason="make test-clients runs it"),
+)
 
 TINY = """
 import glob, os, pathlib, subprocess, sys, time

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.deploy.conftest import Server
+from tests.deploy.conftest import IN_AN_ENVIRONMENT_OF_ITS_OWN, MLFLOW_2, MLFLOW_3, NEWEST, Server
 
-MLFLOW_3, MLFLOW_2 = sys.executable, str(ROOT / ".venv-dbx" / "bin" / "python")
 # Without the Files API, MLflow 3 asks for presigned addresses, as MLflow 2 does.
 PRESIGNED = {"MLFLOW_DISABLE_DATABRICKS_SDK_FOR_RUN_ARTIFACTS": "true"}
 RUN = """
@@ -46,7 +43,14 @@ found["registered"] = (got / "MLmodel").read_text()[:7]
 
 
 @pytest.mark.parametrize(
-    ("python", "variables"), [(MLFLOW_3, {}), (MLFLOW_3, PRESIGNED), (MLFLOW_2, {})], ids=["3", "presigned", "2"]
+    ("python", "variables"),
+    [
+        pytest.param(MLFLOW_3, {}, id="3"),
+        pytest.param(MLFLOW_3, PRESIGNED, id="presigned"),
+        pytest.param(MLFLOW_2, {}, id="2"),
+        pytest.param(NEWEST, {}, id="newest", marks=IN_AN_ENVIRONMENT_OF_ITS_OWN),
+        pytest.param(NEWEST, PRESIGNED, id="newest-presigned", marks=IN_AN_ENVIRONMENT_OF_ITS_OWN),
+    ],
 )
 def test_artifacts_go_up_and_come_down_and_the_workspace_registry_has_them(
     server: Server, request: pytest.FixtureRequest, python: str, variables: dict[str, str]

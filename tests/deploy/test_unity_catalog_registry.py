@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.deploy.conftest import Server
+from tests.deploy.conftest import IN_AN_ENVIRONMENT_OF_ITS_OWN, MLFLOW_2, MLFLOW_3, NEWEST, Server
 
 # Each program gets the name of a model and the folders of two; it prints what it found as one line of JSON.
 HEAD = """
@@ -79,7 +78,6 @@ signature:
   outputs: '[{"type": "double", "required": true}]'
 """
 MLMODEL = "flavors: {python_function: {loader_module: none, env: {}}}\nmodel_uuid: aa\nutc_time_created: '2026-01-01'\n"
-MLFLOW_3, MLFLOW_2 = sys.executable, str(ROOT / ".venv-dbx" / "bin" / "python")
 # Without the first, presigned addresses are used.
 BY_SDK = "MLFLOW_USE_DATABRICKS_SDK_MODEL_ARTIFACTS_REPO_FOR_UC"
 
@@ -107,12 +105,17 @@ def run(server: Server, python: str, program: str, models: tuple[Path, Path], **
     return found
 
 
-def test_models_live_in_schemas_with_aliases_and_files_of_their_own(server: Server, models: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(
+    "python", [pytest.param(MLFLOW_3, id="3"), pytest.param(NEWEST, id="newest", marks=IN_AN_ENVIRONMENT_OF_ITS_OWN)]
+)
+def test_models_live_in_schemas_with_aliases_and_files_of_their_own(
+    server: Server, models: tuple[Path, Path], python: str
+) -> None:
     server.volume("dev", "registry", "unused")
     name = "dev.registry.cancellation"
-    said = run(server, MLFLOW_3, WRITE, models)
-    for python, variables in ((MLFLOW_3, {}), (MLFLOW_3, {BY_SDK: "false"}), (MLFLOW_2, {BY_SDK: "false"})):
-        found = run(server, python, READ, models, **variables)
+    said = run(server, python, WRITE, models)
+    for reader, variables in ((python, {}), (python, {BY_SDK: "false"}), (MLFLOW_2, {BY_SDK: "false"})):
+        found = run(server, reader, READ, models, **variables)
         assert found["model"] == [name, "made by a test", {"team": "ml"}, {"champion": "2"}]
         assert found["versions"] == [
             ["1", "READY", {"seen": "yes"}, [], ""], ["2", "READY", {}, ["champion"], "second"],
@@ -125,7 +128,7 @@ def test_models_live_in_schemas_with_aliases_and_files_of_their_own(server: Serv
         said |= found
     ours = run(server, MLFLOW_3, OURS, models, PYTHONPATH=str(ROOT))
     assert ours == {"ours": [[1, {"seen": "yes"}], [2, {}]], "champion": 2}
-    said |= run(server, MLFLOW_3, DELETE, models)
+    said |= run(server, python, DELETE, models)
     for what, message in {
         "missing": "RESOURCE_DOES_NOT_EXIST: Routine or Model 'dev.registry.cancellation' does not exist",
         "two levels": "all three levels",
