@@ -89,14 +89,14 @@ class TaskRunner:
 
     def _install_wheels(self, workspace: str, task: Document, libraries: list[Document]) -> list[Path]:
         dbfs, files = self._layout.dbfs(workspace), self._layout.workspace_files(workspace)
-        wheels = [
-            files.local(wheel.removeprefix(_WORKSPACE)) if wheel.startswith(f"{_WORKSPACE}/") else dbfs.local(wheel)
+        wheels = {
+            wheel: files.local(wheel.removeprefix(_WORKSPACE)) if wheel.startswith(f"{_WORKSPACE}/") else dbfs.local(wheel)
             for wheel in process.wheels_of(libraries)
-        ]
-        for wheel in wheels:
-            if not wheel.is_file():
-                raise not_found(f"library {wheel.name} is not there")
-        return process.install_wheels(wheels, self._layout.wheels, self._layout.log(task["run_id"]))
+        }
+        for wheel, file in wheels.items():
+            if not file.is_file():
+                raise not_found(f"library {wheel} is not there")
+        return process.install_wheels(list(wheels.values()), self._layout.wheels, self._layout.log(task["run_id"]))
 
     def _start_cluster(self, workspace: str, task: Document) -> str:
         """Start the task's existing cluster if need be and return its id; a job cluster's id is made up."""
