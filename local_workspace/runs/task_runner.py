@@ -89,13 +89,15 @@ class TaskRunner:
 
     def _install_wheels(self, workspace: str, task: Document, libraries: list[Document]) -> list[Path]:
         dbfs, files = self._layout.dbfs(workspace), self._layout.workspace_files(workspace)
-        wheels = {
-            wheel: files.local(wheel.removeprefix(_WORKSPACE)) if wheel.startswith(f"{_WORKSPACE}/") else dbfs.local(wheel)
-            for wheel in process.wheels_of(libraries)
-        }
-        for wheel, file in wheels.items():
+
+        def local(path: str) -> Path:
+            in_workspace = path.startswith(f"{_WORKSPACE}/")
+            return files.local(path.removeprefix(_WORKSPACE)) if in_workspace else dbfs.local(path)
+
+        wheels = {path: local(path) for path in process.wheels_of(libraries)}
+        for path, file in wheels.items():
             if not file.is_file():
-                raise not_found(f"library {wheel} is not there")
+                raise not_found(f"library {path} is not there")
         return process.install_wheels(list(wheels.values()), self._layout.wheels, self._layout.log(task["run_id"]))
 
     def _start_cluster(self, workspace: str, task: Document) -> str:

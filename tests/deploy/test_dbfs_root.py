@@ -71,6 +71,7 @@ def test_an_experiment_may_be_in_a_volume(server: Server) -> None:
 
 ALLOWED = {"spark_conf": {"spark.databricks.driver.dbfsLibraryInstallationAllowed": "true"}}
 ON_18 = {"spark_version": "18.x-cpu-ml-scala2.13"}
+MISSING = "library dbfs:/libs/tiny.whl is not there"
 NOT_SUPPORTED = "DBFS library installations are not supported on DBR 15 or above."
 
 
@@ -81,8 +82,8 @@ NOT_SUPPORTED = "DBFS library installations are not supported on DBR 15 or above
         (False, "dbfs:/libs/tiny.whl", {**ON_18, **ALLOWED}, f"{DISABLED}dbfs:/libs/tiny.whl"),
         (False, "dbfs:/libs/tiny.whl", {"spark_version": "14.3.x-scala2.12"}, f"{DISABLED}dbfs:/libs/tiny.whl"),
         (True, "dbfs:/libs/tiny.whl", ON_18, NOT_SUPPORTED),
-        (True, "dbfs:/libs/tiny.whl", {**ON_18, **ALLOWED}, "library dbfs:/libs/tiny.whl is not there"),
-        (True, "dbfs:/libs/tiny.whl", {"spark_version": "14.3.x-scala2.12"}, "library dbfs:/libs/tiny.whl is not there"),
+        (True, "dbfs:/libs/tiny.whl", {**ON_18, **ALLOWED}, MISSING),
+        (True, "dbfs:/libs/tiny.whl", {"spark_version": "14.3.x-scala2.12"}, MISSING),
         (False, "dbfs:/Volumes/dev/default/libs/tiny-0.1-py3-none-any.whl", ON_18, None),
     ],
     ids=["15.4", "18 with the setting", "14.3", "18, root", "18 with the setting, root", "14.3, root", "volume"],
