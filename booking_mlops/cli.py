@@ -20,6 +20,7 @@ from booking_mlops.errors import ConfigError
 from booking_mlops.runner import (
     Summary,
     add_as_of_argument,
+    add_booking_csv_argument,
     add_environment_arguments,
     add_task_arguments,
     config_files,
@@ -121,11 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", run_pipeline, "Run all tasks in order, in one process, and sum up what they did.")
     add_environment_arguments(run)
     add_as_of_argument(run)
-    run.add_argument(
-        "--booking-csv",
-        metavar="FILE",
-        help="your own file, folder or pattern of bookings (default: what the environment says)",
-    )
+    add_booking_csv_argument(run, "setup_data.")
     for task in task_types():
         add_task_arguments(add(task.name, _task_action(task.key()), task.help), task.key())
 

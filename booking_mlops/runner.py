@@ -79,6 +79,26 @@ def add_task_arguments(parser: argparse.ArgumentParser, key: str) -> None:
     parser.add_argument("--conf-file", metavar="FILE", type=python_path, help=f"default: CONF_DIR/tasks/{key}.yml")
     add_environment_arguments(parser)
     add_as_of_argument(parser)
+    if key == SOURCE_TASK:
+        add_booking_csv_argument(parser)
+
+
+def add_booking_csv_argument(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    """Add `--booking-csv`, which is short for a setting of setup-data; `prefix` stands before that setting's name."""
+
+    def setting(path: str) -> str:
+        return f"{prefix}source_csv={json.dumps(path, ensure_ascii=False)}"
+
+    parser.add_argument(
+        "--booking-csv",
+        dest="settings",
+        metavar="FILE",
+        action="append",
+        default=[],
+        type=setting,
+        help="your own file, folder or pattern of bookings (default: what the environment says); "
+        f"short for --set {prefix}source_csv=FILE",
+    )
 
 
 def add_as_of_argument(parser: argparse.ArgumentParser) -> None:
@@ -235,8 +255,6 @@ def _settings_by_task(arguments: argparse.Namespace) -> dict[str, list[str]]:
             raise ConfigError(
                 f"--set {setting}: begin with the task, such as --set model_train.model.max_depth=8, or env."
             )
-    if arguments.booking_csv is not None:
-        settings[SOURCE_TASK] += [f"source_csv={json.dumps(arguments.booking_csv, ensure_ascii=False)}"]
     return settings
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("spark")
 
 
 def ingest(booking_mlops: Cli, environment: Environment, csv: Path | str, *more: str) -> Any:
-    return booking_mlops("setup-data", "--env-file", environment.file, "--set", f"source_csv={csv}", *more)
+    return booking_mlops("setup-data", "--env-file", environment.file, "--booking-csv", csv, *more)
 
 
 def rejected(spark: Any, environment: Environment) -> dict[int, str]:
