@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
+import tempfile
+from contextlib import suppress
 
 from booking_mlops.io.tables import root_cause, spark_errors
 
+_NO_ROOM = os.strerror(errno.ENOSPC)
 _OF_JAVA = re.compile(
     r"java\.(io|nio\.file|net)\.(?!NotSerializable)\w+Exception|OutOfMemoryError|StackOverflowError|FileNotFoundException|"
     r"FAILED_READ_FILE|No space left"
@@ -15,6 +20,15 @@ _OF_JAVA = re.compile(
 
 def fault_of_the_machine(error: BaseException) -> str | None:
     """Return in one line what the machine refused; None when the error is a mistake in the program."""
+    fault = _fault_of_the_machine(error)
+    if fault is None or not fault.endswith(_NO_ROOM):
+        return fault
+    with suppress(OSError):
+        return f"{fault}: make room where the tables are or in {tempfile.gettempdir()}, or set TMPDIR to another folder"
+    return fault
+
+
+def _fault_of_the_machine(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}"

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import sys
+import tempfile
 
 import pytest
 
@@ -30,8 +31,10 @@ def test_what_the_machine_refuses_is_one_line(capsys: pytest.CaptureFixture[str]
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/report.html")
 
+    room = f"make room where the tables are or in {tempfile.gettempdir()}, or set TMPDIR to another folder"
+
     assert runner.exit_code_of(full) == 1
-    assert capsys.readouterr().err == "error: /data/report.html: No space left on device\n"
+    assert capsys.readouterr().err == f"error: /data/report.html: No space left on device: {room}\n"
 
 
 def test_signs_that_the_locale_lacks_do_not_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:

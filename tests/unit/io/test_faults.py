@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 
 from booking_mlops.io.faults import fault_of_the_machine
@@ -9,6 +11,7 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 GONE = "Java, in which Spark runs, has ended: perhaps for lack of memory, which other programs may use"
+MAKE_ROOM = f"make room where the tables are or in {tempfile.gettempdir()}, or set TMPDIR to another folder"
 TRACE = """An error occurred while calling o1.collect.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 1 times
 \tat org.apache.spark.scheduler.DAGScheduler.abortStage(DAGScheduler.scala:2)
@@ -20,7 +23,8 @@ Caused by: java.io.IOException: No space left on device
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (PySparkException(TRACE), "No space left on device"),
+        (PySparkException(TRACE), f"No space left on device: {MAKE_ROOM}"),
+        (OSError(28, "No space left on device"), f"No space left on device: {MAKE_ROOM}"),
         (PySparkException("[TABLE_OR_VIEW_NOT_FOUND] The table `a` cannot be found."), None),
         (
             PySparkException(
