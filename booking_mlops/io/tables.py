@@ -97,6 +97,14 @@ class Tables:
         """Say whether the table is there."""
         return bool(self._spark.catalog.tableExists(self.full_name(table)))
 
+    def is_named_in(self, table: str, cause: str) -> bool:
+        """Say whether the cause of an error is about a file of the table."""
+        try:
+            row = self._spark.sql(f"DESCRIBE DETAIL {self.full_name(table)}").first()
+        except spark_errors():
+            return False
+        return row is not None and f"{row['location'].removeprefix('file:')}/" in cause
+
     def ensure(self, table: Table) -> None:
         """Create the table, empty, when it is not there; add the columns it lacks when it is."""
         if self.exists(table.name):

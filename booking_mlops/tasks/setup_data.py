@@ -190,9 +190,11 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             # A query that Spark does not understand is our mistake, not the file's.
             raise
         except spark_errors() as error:
-            # Writing has errors of its own, so what fails here is reading the file.
+            # Writing has errors of its own, so what fails here is reading: the file, or the bookings that it changes.
             cause = root_cause(error)
-            raise DataQualityError(f"{source}: can't be read to its end: {cause}; nothing was written") from error
+            tables = self.session.tables
+            what = tables.full_name(BOOKINGS.name) if tables.is_named_in(BOOKINGS.name, cause) else source
+            raise DataQualityError(f"{what}: can't be read to its end: {cause}; nothing was written") from error
         if files and not self._is_named(files):
             # Last: a run that ends before reads them again, which changes nothing.
             record_files(self.session.tables, files, self.session.clock(), self.session.as_of)

@@ -156,6 +156,20 @@ def test_a_damaged_file_is_refused_and_the_tables_are_as_they_were(
     assert spark.table(environment.table("bookings")).count() == before
 
 
+def test_a_damaged_table_is_not_taken_for_a_damaged_file(
+    spark: Any, environment: Environment, tmp_path: Path, lake: Path
+) -> None:
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    lines = write_bookings(first, 300)
+    second.write_text("\n".join([lines[0], *(line.replace("Online", "Offline") for line in lines[1:20])]) + "\n")
+    make_task(SetupData, spark, environment, f"source_csv={first}").run()
+    for file in (lake / "warehouse" / f"{environment.schema}.db" / "bookings").glob("*.parquet"):
+        file.unlink()
+    message = rf"{environment.schema}\.bookings: can't be read to its end: .*does not exist; nothing was written"
+    with pytest.raises(DataQualityError, match=message):
+        make_task(SetupData, spark, environment, f"source_csv={second}").run()
+
+
 def test_a_table_goes_on_after_delta_has_made_a_checkpoint(spark: Any, environment: Environment, lake: Path) -> None:
     """Delta makes one every ten commits. With a Spark that it was not made for, each commit from then on fails."""
     numbers = Table("numbers", "Counted", (Column("number", "BIGINT", "One for each commit"),), key=("number",))
