@@ -231,6 +231,11 @@ def _import_in_background() -> None:
             # A module that can't be imported fails in the task that needs it.
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+        # MLflow looks through every installed package before it logs its first model, and keeps what it found.
+        with contextlib.suppress(ImportError):
+            from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+
+            warn_dependency_requirement_mismatches(["mlflow"])
 
     threading.Thread(target=load, daemon=True).start()
 
