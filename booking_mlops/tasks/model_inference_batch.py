@@ -58,7 +58,7 @@ class ModelInferenceBatchConfig:
 
     env: EnvConfig
     scope: Literal["open", "all", "auto"] = "auto"
-    driver_rows: int = 50_000
+    driver_rows: int = 100_000
     batch_rows: int = 250_000
     drift: DriftPolicy = field(default_factory=DriftPolicy)
 

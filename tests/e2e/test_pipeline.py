@@ -267,7 +267,8 @@ def test_no_task_brings_to_the_driver_what_grows_with_the_table(tmp_path: Path) 
     # 100,000 bookings are about 10 MB as rows; no job of any task may return more than 3.
     lake, csv = tmp_path / "lake", tmp_path / "Booking.csv"
     assert run(lake, "make-data", "--rows", "100000", "--out", str(csv)).returncode == 0
-    small = ["--set", "env.spark_conf={spark.driver.maxResultSize: 3m}", "--set", "model_train.max_training_rows=12000"]
+    small = ["--set", "env.spark_conf={spark.driver.maxResultSize: 3m}", "--set", "model_train.max_training_rows=12000",
+             "--set", "model_inference_batch.driver_rows=12000"]  # fmt: skip
     done = run(lake, "run", "--booking-csv", str(csv), *small, "--set", "model_train.max_reference_rows=12000")
     assert done.returncode == 0, done.stderr
     assert rows(lake, "predictions") == rows(lake, "bookings") > 99_000
