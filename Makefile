@@ -98,7 +98,7 @@ workspace: setup dbx-environment ## Keep a Databricks workspace up on this machi
 	@$(BIN)/python -m local_workspace serve
 
 notebooks: setup ## Execute the notebooks again and keep what they show
-	@$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	@MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 $(LINT)/.ready: Makefile
 	@python=$$($(FIND_PYTHON)) && { test -x $(LINT)/bin/python || "$$python" -m venv $(LINT); }
