@@ -217,12 +217,13 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         tables.ensure(PREDICTIONS)
         # Read before anything is scored: when it can't be read, nothing is.
         baseline = load_baseline(registry, scoring.champion) if policy != "skip" else None
-        rows = self._prediction_rows(scoring, scope, registry.load(scoring.champion))
+        model = registry.load(scoring.champion)
 
         def look() -> tuple[Finding, ...]:
             return () if policy == "skip" else self._drift(scoring, baseline)
 
         def write() -> Mapping[str, Any] | None:
+            rows = self._prediction_rows(scoring, scope, model)
             self.log.info("scoring with %s version %d", scoring.champion.name, scoring.champion.number)
             return self._write(rows, scoring.fingerprint)
 

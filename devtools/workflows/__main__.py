@@ -50,8 +50,8 @@ SCENARIOS = {
     "launch": _by_hand("staging", "launch", workflow="staging-model-inference-batch"),
     "redeploy": _by_hand("prod", "deploy"),
     "rollback-without-an-earlier-champion": _by_hand("staging", "rollback", refused="had no champion before version"),
-    "approval-of-a-version-that-does-not-wait": _by_hand(
-        "staging", "approve", version="1", reason="tried", refused="nothing was changed"
+    "approval-of-the-champion": _by_hand(
+        "staging", "approve", version="1", reason="tried", refused="is champion already; nothing was changed"
     ),
 }
 

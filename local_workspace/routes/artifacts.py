@@ -82,23 +82,28 @@ def signed_download_uri() -> Response:
 def file_of_run(workspace: str, run_id: str, name: str) -> Path | None:
     """Return the local file of an artifact of a run, or None when there is none of that name."""
     root = artifact_root(workspace, run_id)
-    path = artifact_addresses.path_of(f"{root}/{name}") if root else None
+    file = _local_of(workspace, f"{root}/{name}") if root else None
+    return file if file is not None and file.is_file() else None
+
+
+def _local_of(workspace: str, address: str) -> Path | None:
+    """Return where the artifacts of an address are on this machine; None when the address is of no artifacts here."""
+    path = artifact_addresses.path_of(address)
     if path is None or ".." in path.split("/"):
         return None
-    layout, inside = all_workspaces().layout, artifact_addresses.stored(path.split("/"))
-    file = layout.artifacts(workspace).local(f"/{inside}") if inside else layout.dbfs(workspace).local(f"/{path}")
-    return file if file.is_file() else None
+    layout = all_workspaces().layout
+    if path.startswith("Volumes/"):
+        return layout.dbfs(workspace).local(f"/{path}")
+    inside = artifact_addresses.stored(path.split("/"))
+    return layout.artifacts(workspace).local(f"/{inside}") if inside else None
 
 
 def _version_folder() -> Path:
-    path = artifact_addresses.path_of(_version_address()) or ""
-    parts = path.split("/")
-    found = local(parts) if parts[0] == artifact_addresses.FILES[0] else _in_volume(path)
-    return found.resolve()
-
-
-def _in_volume(path: str) -> Path:
-    return all_workspaces().layout.dbfs(this_workspace()).local(f"/{path}")
+    address = _version_address()
+    folder = _local_of(this_workspace(), address)
+    if folder is None:
+        raise invalid(f"Invalid path: {address}")
+    return folder.resolve()
 
 
 def _version_address() -> str:

@@ -123,7 +123,10 @@ class TestRuns:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"libraries": [{"whl": "/Volumes/dev/default/libs/none.whl"}]}, "none.whl is not there"),
+            (
+                {"libraries": [{"whl": "/Volumes/dev/default/libs/none.whl"}]},
+                "library /Volumes/dev/default/libs/none.whl is not there",
+            ),
             ({"libraries": [{"pypi": {"package": "x"}}]}, "installs wheels only, not pypi"),
             ({"libraries": []}, "no library of this task has a package named tiny"),
             ({"does": "nothing"}, "tiny 0.1 has no entry point named nothing"),
