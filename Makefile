@@ -89,7 +89,7 @@ test-runtime:
 	@test -x .venv-$(RUNTIME)/bin/python || $(RUNTIME_PYTHON) -m venv .venv-$(RUNTIME)
 	@.venv-$(RUNTIME)/bin/python -m pip install -q 'setuptools<81' wheel -r requirements/runtime-$(RUNTIME).txt \
 		-e '.[local,workspace,test]'
-	@.venv-$(RUNTIME)/bin/python -m pytest tests/unit tests/spark tests/e2e $(ARGS)
+	@.venv-$(RUNTIME)/bin/python -m pytest -n 2 tests/unit tests/spark tests/e2e $(ARGS)
 
 bench: setup ## Measure speed and memory, side by side; ARGS='--rows 10000000' for another size
 	@$(BIN)/python -m devtools.bench $(ARGS)
