@@ -20,7 +20,7 @@ from booking_mlops import cli
 from booking_mlops.core.bookings import synthetic_data
 from booking_mlops.core.bookings.schema import CSV_HEADER
 from booking_mlops.io.machine import this_machine
-from booking_mlops.io.spark import SHORT_QUERIES, SMALL, spark_session
+from booking_mlops.io.spark import spark_session
 from tests.connect_server import connect_server
 
 # The first draw of a strategy is slow on a busy machine, which says nothing about the code under test.
@@ -65,8 +65,7 @@ def spark(lake: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
         if request.config.getoption("--connect"):
             address = stack.enter_context(connect_server(lake, lake / "connect.log"))
             stack.enter_context(pytest.MonkeyPatch.context()).setenv("SPARK_REMOTE", address)
-        # The queries are short, but this session lives for minutes: Java's second compiler pays off.
-        session = spark_session(this_machine(os.environ), SHORT_QUERIES, os.environ, lambda: SMALL)
+        session = spark_session(this_machine(os.environ), {}, os.environ, lambda: 0)
         yield session
         session.stop()
 

@@ -1,6 +1,6 @@
 """Run here what GitHub would run: the `run:` steps of each workflow, in order, with the variables the workflow gives.
 
-    python -m devtools.workflows              every scenario, in a clean clone of HEAD
+    python -m devtools.workflows              every scenario, in clean clones of HEAD, two at a time
     python -m devtools.workflows deploy       one of them
 
 Only GitHub's own part is replaced: a checkout cleans the clone, artifacts are folders, a masked value is masked, and
@@ -19,14 +19,15 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from devtools.workflows.runner import ONCE, REPOSITORY, Runner, Scenario, WorkflowError
+from devtools.workflows.runner import ONCE, REPOSITORY, Runner, Scenario, WorkflowError, say
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = "guide"
+GUIDE, FORK = "guide", "pull-request-of-a-fork"
 # The guide has one workspace for every environment.
 _GUIDES_WORKSPACE = "prod"
 SYNTHETIC_FILE = ".venv/bin/booking-mlops make-data --rows 12000 --out Booking.csv"
@@ -44,7 +45,7 @@ def _by_hand(environment: str, action: str, refused: str = "", **more: str) -> S
 
 
 SCENARIOS = {
-    "pull-request-of-a-fork": _pull_request("somebody/booking_mlops"),
+    FORK: _pull_request("somebody/booking_mlops"),
     "pull-request": _pull_request(REPOSITORY, "staging"),
     "deploy": Scenario("deploy.yml", environments=("staging", "prod")),
     "launch": _by_hand("staging", "launch", workflow="staging-model-inference-batch"),
@@ -54,6 +55,16 @@ SCENARIOS = {
         "staging", "approve", version="1", reason="tried", refused="is champion already; nothing was changed"
     ),
 }
+
+
+def lanes(chosen: Collection[str]) -> list[list[str]]:
+    """Return the scenarios of each lane, in order. Those of one lane need each other's workspace, and no other's.
+
+    The pull request of a fork and the guide have workspaces of their own; the two lanes take about as long.
+    """
+    alone = (GUIDE, FORK)
+    both = ([name for name in alone if name in chosen], [name for name in SCENARIOS if name in chosen and name != FORK])
+    return [lane for lane in both if lane]
 
 
 def guide_steps(text: str, given: Collection[str]) -> list[str]:
@@ -86,7 +97,7 @@ def guide_catalogs(text: str) -> list[str]:
 
 def run_guide(runner: Runner) -> None:
     """Run the commands of docs/databricks.md as the steps of a job. Raises WorkflowError when one fails."""
-    print(f"== {GUIDE}", flush=True)
+    say(runner.label, f"== {GUIDE}")
     env = {"DATABRICKS_HOST": "${{ vars.DATABRICKS_HOST }}", "DATABRICKS_TOKEN": runner.token}
     guide = (runner.clone / "docs" / "databricks.md").read_text("utf-8")
     first, *rest = guide_steps(guide, env)
@@ -98,24 +109,30 @@ def run_guide(runner: Runner) -> None:
 
 
 @contextmanager
-def clean_clone(venv: Path | None) -> Iterator[Path]:
-    """Yield a clone of HEAD in a new folder, with `venv` as its Python environment and dbx's own beside it.
+def clean_clones(names: Sequence[str], venv: Path | None) -> Iterator[list[Path]]:
+    """Yield a clone of HEAD for each name, with `venv` as their Python environment and dbx's own beside it.
 
-    All are as before afterwards.
+    Each is called `clone` and has a new folder of its own. All are as before afterwards.
     """
     with tempfile.TemporaryDirectory(prefix="workflows-") as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
-        if venv is not None:
-            (clone / ".venv").symlink_to(venv.resolve())
-            dbx = ROOT / ".venv-dbx"
-            if dbx.exists():
-                (clone / dbx.name).symlink_to(dbx)
+        clones = [Path(folder) / name / "clone" for name in names]
+        for clone in clones:
+            subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+            if venv is not None:
+                (clone / ".venv").symlink_to(venv.resolve())
+                dbx = ROOT / ".venv-dbx"
+                if dbx.exists():
+                    (clone / dbx.name).symlink_to(dbx)
         try:
-            yield clone
+            if venv is not None:
+                # Once for all clones, which are of one commit: `make` has nothing to do for them afterwards, and
+                # does not take the package away while another lane's program starts.
+                subprocess.run(
+                    ["make", "-s", "setup", "dbx-environment"], cwd=clones[0], check=True, stdout=subprocess.DEVNULL
+                )
+            yield clones
         finally:
             if venv is not None:
-                # `make setup` of a workflow installed the clone into it.
                 install = ["-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", str(ROOT)]
                 quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
                 subprocess.run([venv / "bin" / "python", *install], check=True, env=quiet)
@@ -139,6 +156,31 @@ def new_workspace(root: Path) -> Iterator[tuple[int, str]]:
             process.terminate()
 
 
+def run_lanes(chosen: Sequence[Sequence[str]], venv: Path | None, already: Collection[str]) -> None:
+    """Run the scenarios of each lane one after the other, and the lanes at the same time.
+
+    Raises: WorkflowError of the first lane that has one, when every lane has ended.
+    """
+    with clean_clones([str(number) for number, _ in enumerate(chosen)], venv) as clones, ExitStack() as stack:
+
+        def run_lane(names: Sequence[str], clone: Path) -> None:
+            for name in names:
+                label = f"{name}: " if len(chosen) > 1 else ""
+                port, token = workspaces[clone]
+                runner = Runner(clone, port, token, done[clone], label)
+                if name == GUIDE:
+                    run_guide(runner)
+                else:
+                    runner.run(name, SCENARIOS[name])
+
+        workspaces = {clone: stack.enter_context(new_workspace(clone.parent / "workspace")) for clone in clones}
+        done = {clone: set(already) for clone in clones}
+        with ThreadPoolExecutor(len(clones)) as pool:
+            running = [pool.submit(run_lane, *lane) for lane in zip(chosen, clones, strict=True)]
+        for lane in running:
+            lane.result()
+
+
 def main() -> None:
     """Run the scenarios that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -155,18 +197,8 @@ def main() -> None:
         parser.error(f"no scenario {', '.join(unknown)}; known: {', '.join(known)}")
     if subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, check=True).stdout:
         print("note: uncommitted changes are not part of the clean clone", file=sys.stderr)
-    done = set(arguments.already)
     try:
-        with (
-            clean_clone(arguments.venv) as clone,
-            new_workspace(clone.parent / "workspace") as shared,
-            new_workspace(clone.parent / "empty") as empty,
-        ):
-            for name in chosen:
-                if name == GUIDE:
-                    run_guide(Runner(clone, *empty, done))
-                else:
-                    Runner(clone, *shared, done).run(name, SCENARIOS[name])
+        run_lanes(lanes(chosen), arguments.venv, arguments.already)
     except WorkflowError as error:
         sys.exit(f"error: {error}")
     print("every workflow ran through")

@@ -81,7 +81,12 @@ def in_order(jobs: Mapping[str, Any]) -> list[str]:
     return list(TopologicalSorter({k: [v] if isinstance(v, str) else v for k, v in needs.items()}).static_order())
 
 
-def run_step(command: str, env: Mapping[str, str], folder: Path, secrets: set[str]) -> str:
+def say(label: str, text: str) -> None:
+    """Print the lines of a text, each after the label of the lane that says it: two lanes print at the same time."""
+    print("".join(f"{label}{line}\n" for line in text.splitlines()), end="", flush=True)
+
+
+def run_step(command: str, env: Mapping[str, str], folder: Path, secrets: set[str], label: str = "") -> str:
     """Run a step as GitHub's bash does, add what it masks to `secrets`, and return "" or what went wrong.
 
     What is returned holds the output with the secrets masked. A step that prints one has gone wrong.
@@ -91,7 +96,7 @@ def run_step(command: str, env: Mapping[str, str], folder: Path, secrets: set[st
     process = subprocess.run(
         bash, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", check=False
     )
-    print(f"   {command}  ({time.monotonic() - start:.1f} s)".replace("\n", "\n   "), flush=True)
+    say(f"{label}   ", f"{command}  ({time.monotonic() - start:.1f} s)")
     lines = process.stdout.splitlines()
     secrets |= {line.removeprefix(MASK) for line in lines if line.startswith(MASK)}
     output = masked = "\n".join(line for line in lines if not line.startswith(MASK))
@@ -104,12 +109,16 @@ def run_step(command: str, env: Mapping[str, str], folder: Path, secrets: set[st
 
 @dataclass
 class Runner:
-    """A clean clone, the port and the token of a running local_workspace, and which steps of ONCE have run."""
+    """A clean clone, the port and the token of a running local_workspace, and which steps of ONCE have run.
+
+    What it prints begins with `label`.
+    """
 
     clone: Path
     port: int
     token: str
     done: set[str]
+    label: str = ""
 
     def run(self, name: str, scenario: Scenario) -> None:
         """Run every job of the scenario's workflow. Raises WorkflowError when it does not end as it must."""
@@ -117,12 +126,12 @@ class Runner:
         shutil.rmtree(self.clone.parent / "artifacts", ignore_errors=True)
         try:
             for job in in_order(jobs):
-                print(f"== {name} / {job}", flush=True)
+                say(self.label, f"== {name} / {job}")
                 self.job(jobs[job], scenario)
         except WorkflowError as error:
             if not scenario.refused or scenario.refused not in str(error):
                 raise
-            print(f"   refused, as it must be: {scenario.refused}", flush=True)
+            say(self.label, f"   refused, as it must be: {scenario.refused}")
         else:
             if scenario.refused:
                 raise WorkflowError(f"{name} must be refused: {scenario.refused}")
@@ -174,16 +183,16 @@ class Runner:
             return ""
         command = fill(step["run"], values).strip()
         if command in self.done:
-            print(f"   {command}: has run on this commit", flush=True)
+            say(self.label, f"   {command}: has run on this commit")
             return ""
-        error = run_step(command, env | given, self.clone, secrets)
+        error = run_step(command, env | given, self.clone, secrets, self.label)
         if command in ONCE and not error:
             self.done.add(command)
         env |= dict(line.split("=", 1) for line in Path(env["GITHUB_ENV"]).read_text("utf-8").splitlines())
         summary = Path(env["GITHUB_STEP_SUMMARY"]).read_text("utf-8")
         if any(secret in summary for secret in secrets):
             raise WorkflowError(f"{command}\nwrote a secret to the summary")
-        print("".join(f"   | {line}\n" for line in summary.splitlines()), end="", flush=True)
+        say(f"{self.label}   | ", summary)
         Path(env["GITHUB_STEP_SUMMARY"]).write_text("", encoding="utf-8")
         return f"{command}\n{error}" if error else ""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,38 @@ def test_a_scenario_must_be_refused_as_it_says(tmp_path: Path) -> None:
                 at.run("x", Scenario("x.yml", refused=refused))
         else:
             at.run("x", Scenario("x.yml", refused=refused))
+
+
+def test_two_lanes_run_every_scenario_once_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.lanes([program.GUIDE, *program.SCENARIOS]) == [
+        [program.GUIDE, "pull-request-of-a-fork"],
+        [name for name in program.SCENARIOS if name != "pull-request-of-a-fork"],
+    ]
+    assert program.lanes(["launch", "deploy"]) == [["deploy", "launch"]]
+    assert run_step("echo one; true", {"PATH": "/usr/bin:/bin"}, ROOT, set(), "guide: ") == ""
+    assert capsys.readouterr().out.startswith("guide:    echo one; true  (")
+
+
+def test_an_error_in_one_lane_does_not_stop_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    @contextmanager
+    def workspace(root: Path) -> Iterator[tuple[int, str]]:
+        yield 1, "the-token"
+
+    def run(at: Runner, name: str, _: Scenario) -> None:
+        ran.append(at.label + name)
+        if name == "pull-request":
+            raise WorkflowError("on purpose")
+
+    monkeypatch.setattr(program, "new_workspace", workspace)
+    monkeypatch.setattr(program, "run_guide", lambda at: ran.append(at.label))
+    monkeypatch.setattr(Runner, "run", run)
+    with pytest.raises(WorkflowError, match="on purpose"):
+        program.run_lanes([["guide", "pull-request-of-a-fork"], ["pull-request", "deploy"]], None, [])
+    assert sorted(ran) == [
+        "guide: ", "pull-request-of-a-fork: pull-request-of-a-fork", "pull-request: pull-request",
+    ]  # fmt: skip
 
 
 def test_every_workflow_that_is_run_here_uses_only_what_has_a_stand_in(
