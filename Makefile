@@ -48,7 +48,7 @@ demo: setup ## Run the whole pipeline here; BOOKING_CSV=path/to/Booking.csv uses
 	@$(BIN)/booking-mlops run --env local $(if $(BOOKING_CSV),--booking-csv "$(BOOKING_CSV)")
 
 test: setup dbx-environment ## Run all tests, with coverage
-	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90 --durations=10 $(ARGS)
 
 test-unit: setup ## Run the tests that need no Spark: seconds
 	@$(BIN)/python -m pytest -n 2 tests/unit tests/devtools $(ARGS)
