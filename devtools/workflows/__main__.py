@@ -112,7 +112,7 @@ def run_guide(runner: Runner) -> None:
 def clean_clones(names: Sequence[str], venv: Path | None) -> Iterator[list[Path]]:
     """Yield a clone of HEAD for each name, with `venv` as their Python environment and dbx's own beside it.
 
-    Each is called `clone` and has a new folder of its own. All are as before afterwards.
+    Each is called `clone` and has a new folder of its own. `venv` is as before afterwards.
     """
     with tempfile.TemporaryDirectory(prefix="workflows-") as folder:
         clones = [Path(folder) / name / "clone" for name in names]
@@ -168,10 +168,13 @@ def run_lanes(chosen: Sequence[Sequence[str]], venv: Path | None, already: Colle
                 label = f"{name}: " if len(chosen) > 1 else ""
                 port, token = workspaces[clone]
                 runner = Runner(clone, port, token, done[clone], label)
-                if name == GUIDE:
-                    run_guide(runner)
-                else:
-                    runner.run(name, SCENARIOS[name])
+                try:
+                    if name == GUIDE:
+                        run_guide(runner)
+                    else:
+                        runner.run(name, SCENARIOS[name])
+                except WorkflowError as error:
+                    raise WorkflowError(f"{name}: {error}") from None
 
         workspaces = {clone: stack.enter_context(new_workspace(clone.parent / "workspace")) for clone in clones}
         done = {clone: set(already) for clone in clones}
