@@ -165,7 +165,7 @@ def test_an_error_in_one_lane_does_not_stop_the_other(tmp_path: Path, monkeypatc
     monkeypatch.setattr(program, "new_workspace", workspace)
     monkeypatch.setattr(program, "run_guide", lambda at: ran.append(at.label))
     monkeypatch.setattr(Runner, "run", run)
-    with pytest.raises(WorkflowError, match="^pull-request: on purpose$"):
+    with pytest.raises(WorkflowError, match=r"^pull-request: on purpose$"):
         program.run_lanes([["guide", "pull-request-of-a-fork"], ["pull-request", "deploy"]], None, [])
     assert sorted(ran) == [
         "guide: ", "pull-request-of-a-fork: pull-request-of-a-fork", "pull-request: pull-request",
