@@ -24,7 +24,7 @@ setup: $(VENV)/.ready ## Make .venv with everything the project needs
 
 $(VENV)/.ready: setup.py requirements/dev.lock devtools/dbx.sh devtools/install.py
 	@python=$$($(FIND_PYTHON)) && { test -x $(BIN)/python || "$$python" -m venv $(VENV); }
-	@echo "setting up $(VENV) (a few minutes the first time)"
+	@echo "setting up $(VENV) (a minute or two the first time)"
 	@# pkg_resources, which setuptools lost with 81, is on every runtime, and `dbx execute` calls it there.
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=23' 'setuptools<81' wheel
 	@$(BIN)/python devtools/install.py $(if $(filter yes,$(LOCKED)),--require-hashes -r requirements/dev.lock,-e '.[local,workspace,connect,test]')
