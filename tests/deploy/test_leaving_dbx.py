@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,16 @@ from tests.deploy.test_workspace import PRINCIPAL, results
 
 FILE = "/api/2.0/fs/files/Volumes/prod/booking/files/Booking.csv"
 ID = {"user_name", "group_name", "service_principal_name"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A workspace of this test's own: it brings bookings into prod."""
+    found = Server(tmp_path_factory.mktemp("bundle") / "root")
+    found.root.mkdir()
+    found.start()
+    yield found
+    found.stop()
 
 
 def resolved(target: dict[str, Any], root_path: str, client: WorkspaceClient) -> tuple[str, dict[str, Any]]:
@@ -67,7 +77,7 @@ def test_a_bundle_takes_over_dbxs_jobs_and_dbx_takes_them_back(
     assert server.dbx("deploy", "--environment", "prod").returncode == 0
     before = {name: job for name, job in server.jobs("prod").items() if name.startswith("prod-")}
     write_bookings(tmp_path / "Booking.csv", 500)
-    assert server.upload("prod", "PUT", f"{FILE}?overwrite=true", tmp_path / "Booking.csv") == 204
+    assert server.upload("prod", "PUT", FILE, tmp_path / "Booking.csv") == 204
 
     assert booking_mlops("deployment", "to-bundle", "--out", tmp_path).code == 0
     root = yaml.safe_load((tmp_path / "databricks.yml").read_text(encoding="utf-8"))["targets"]["prod"]
@@ -101,4 +111,3 @@ def test_a_bundle_takes_over_dbxs_jobs_and_dbx_takes_them_back(
     assert {name: job for name, job in server.jobs("prod").items() if name.startswith("prod-")} == before
     (task,) = server.api("prod", "GET", f"jobs/get?job_id={before['prod-setup-data']}")["settings"]["tasks"]
     assert task["libraries"][0]["whl"].startswith("dbfs:/Volumes/prod/deployments/booking_mlops/dbx/")
-    assert server.call("prod", "DELETE", FILE).status_code == 204
