@@ -325,7 +325,7 @@ def test_java_starts_with_the_classes_it_kept_and_makes_up_for_those_that_are_sp
         done = subprocess.run(
             [sys.executable, "-c", STARTS_SPARK, str(tmp_path), json.dumps(conf)],
             cwd=ROOT, env=environment(tmp_path / "lake", java=java == "the machine's"), capture_output=True, text=True,
-            timeout=200, check=False,
+            timeout=400, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[-1]
