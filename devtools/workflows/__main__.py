@@ -21,7 +21,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from devtools.workflows.runner import ONCE, REPOSITORY, Runner, Scenario, WorkflowError, say
@@ -109,13 +109,13 @@ def run_guide(runner: Runner) -> None:
 
 
 @contextmanager
-def clean_clones(names: Sequence[str], venv: Path | None) -> Iterator[list[Path]]:
-    """Yield a clone of HEAD for each name, with `venv` as their Python environment and dbx's own beside it.
+def clean_clones(count: int, venv: Path | None) -> Iterator[list[Path]]:
+    """Yield so many clones of HEAD, with `venv` as their Python environment and dbx's own beside it.
 
     Each is called `clone` and has a new folder of its own. `venv` is as before afterwards.
     """
     with tempfile.TemporaryDirectory(prefix="workflows-") as folder:
-        clones = [Path(folder) / name / "clone" for name in names]
+        clones = [Path(folder) / str(number) / "clone" for number in range(count)]
         for clone in clones:
             subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
             if venv is not None:
@@ -133,6 +133,7 @@ def clean_clones(names: Sequence[str], venv: Path | None) -> Iterator[list[Path]
             yield clones
         finally:
             if venv is not None:
+                # `make setup` installed a clone into it.
                 install = ["-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", str(ROOT)]
                 quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
                 subprocess.run([venv / "bin" / "python", *install], check=True, env=quiet)
@@ -161,13 +162,12 @@ def run_lanes(chosen: Sequence[Sequence[str]], venv: Path | None, already: Colle
 
     Raises: WorkflowError of the first lane that has one, when every lane has ended.
     """
-    with clean_clones([str(number) for number, _ in enumerate(chosen)], venv) as clones, ExitStack() as stack:
 
-        def run_lane(names: Sequence[str], clone: Path) -> None:
+    def run_lane(names: Sequence[str], clone: Path) -> None:
+        done = set(already)
+        with new_workspace(clone.parent / "workspace") as (port, token):
             for name in names:
-                label = f"{name}: " if len(chosen) > 1 else ""
-                port, token = workspaces[clone]
-                runner = Runner(clone, port, token, done[clone], label)
+                runner = Runner(clone, port, token, done, f"{name}: " if len(chosen) > 1 else "")
                 try:
                     if name == GUIDE:
                         run_guide(runner)
@@ -176,12 +176,10 @@ def run_lanes(chosen: Sequence[Sequence[str]], venv: Path | None, already: Colle
                 except WorkflowError as error:
                     raise WorkflowError(f"{name}: {error}") from None
 
-        workspaces = {clone: stack.enter_context(new_workspace(clone.parent / "workspace")) for clone in clones}
-        done = {clone: set(already) for clone in clones}
-        with ThreadPoolExecutor(len(clones)) as pool:
-            running = [pool.submit(run_lane, *lane) for lane in zip(chosen, clones, strict=True)]
-        for lane in running:
-            lane.result()
+    with clean_clones(len(chosen), venv) as clones, ThreadPoolExecutor(len(clones)) as pool:
+        running = [pool.submit(run_lane, *lane) for lane in zip(chosen, clones, strict=True)]
+    for lane in running:
+        lane.result()
 
 
 def main() -> None:

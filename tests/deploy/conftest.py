@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -249,10 +250,19 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Wor
     return make
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    found = Server(tmp_path_factory.mktemp("workspace") / "root")
+@contextmanager
+def running_server(folder: Path, *options: str) -> Iterator[Server]:
+    """Keep a server of new workspaces up, with its files in `folder`."""
+    found = Server(folder / "root", *options)
     found.root.mkdir()
     found.start()
-    yield found
-    found.stop()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("workspace")) as found:
+        yield found

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.conftest import DBX, Server
+from tests.deploy.conftest import DBX, Server, running_server
 
 DISABLED = "Public DBFS root is disabled. Access is denied on path: "
 DEPLOYMENT = """
@@ -31,11 +31,8 @@ environments:
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A workspace that still has a DBFS root."""
-    server = Server(tmp_path_factory.mktemp("older") / "root", "--dbfs-root")
-    server.root.mkdir()
-    server.start()
-    yield server
-    server.stop()
+    with running_server(tmp_path_factory.mktemp("older"), "--dbfs-root") as server:
+        yield server
 
 
 @pytest.mark.parametrize(

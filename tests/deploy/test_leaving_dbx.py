@@ -20,21 +20,17 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.workspace import ImportFormat
 
 from tests.conftest import ROOT, Cli, write_bookings
-from tests.deploy.conftest import Server
+from tests.deploy.conftest import Server, running_server
 from tests.deploy.test_workspace import PRINCIPAL, results
 
 FILE = "/api/2.0/fs/files/Volumes/prod/booking/files/Booking.csv"
-ID = {"user_name", "group_name", "service_principal_name"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A workspace of this test's own: it brings bookings into prod."""
-    found = Server(tmp_path_factory.mktemp("bundle") / "root")
-    found.root.mkdir()
-    found.start()
-    yield found
-    found.stop()
+    with running_server(tmp_path_factory.mktemp("bundle")) as found:
+        yield found
 
 
 def resolved(target: dict[str, Any], root_path: str, client: WorkspaceClient) -> tuple[str, dict[str, Any]]:
@@ -75,7 +71,7 @@ def test_a_bundle_takes_over_dbxs_jobs_and_dbx_takes_them_back(
         monkeypatch.setenv(name, value)
     assert booking_mlops("deployment", "prepare", "--env", "prod").code == 0
     assert server.dbx("deploy", "--environment", "prod").returncode == 0
-    before = {name: job for name, job in server.jobs("prod").items() if name.startswith("prod-")}
+    before = server.jobs("prod")
     write_bookings(tmp_path / "Booking.csv", 500)
     assert server.upload("prod", "PUT", FILE, tmp_path / "Booking.csv") == 204
 
@@ -89,10 +85,7 @@ def test_a_bundle_takes_over_dbxs_jobs_and_dbx_takes_them_back(
     bound = {re.sub(r"\W", "_", name): job for name, job in before.items()}
     assert set(bound) == set(jobs)
     for key, job in jobs.items():
-        permissions = [
-            {**{kind: one[kind] for kind in ID & set(one)}, "permission_level": one["level"]}
-            for one in job.pop("permissions")
-        ]
+        permissions = [{"permission_level": one.pop("level"), **one} for one in job.pop("permissions")]
         for task in job["tasks"]:
             assert task["libraries"] == [{"whl": "../dist/bundle/*.whl"}]
             task["libraries"] = [{"whl": wheel}]
@@ -100,7 +93,7 @@ def test_a_bundle_takes_over_dbxs_jobs_and_dbx_takes_them_back(
         path = f"/api/2.0/permissions/jobs/{bound[key]}"
         assert server.call("prod", "PUT", path, access_control_list=permissions).status_code == 200
 
-    assert {name: job for name, job in server.jobs("prod").items() if name.startswith("prod-")} == before
+    assert server.jobs("prod") == before
     run = server.wait("prod", server.run("prod", before["prod-setup-data"]))
     log = server.log("prod", run["tasks"][0]["run_id"])
     assert results(run) == {"setup-data": "SUCCESS"}, log
@@ -108,6 +101,6 @@ def test_a_bundle_takes_over_dbxs_jobs_and_dbx_takes_them_back(
     assert "500 rows" in log
 
     assert server.dbx("deploy", "--environment", "prod").returncode == 0
-    assert {name: job for name, job in server.jobs("prod").items() if name.startswith("prod-")} == before
+    assert server.jobs("prod") == before
     (task,) = server.api("prod", "GET", f"jobs/get?job_id={before['prod-setup-data']}")["settings"]["tasks"]
     assert task["libraries"][0]["whl"].startswith("dbfs:/Volumes/prod/deployments/booking_mlops/dbx/")
