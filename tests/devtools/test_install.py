@@ -36,16 +36,18 @@ def test_uv_gets_what_pip_is_configured_with() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fails", "code", "asked"),
+    ("there", "fails", "code", "asked"),
     [
-        ((), 0, ["pip config", "pip install uv", "uv pip"]),
-        (("uv pip",), 0, ["pip config", "pip install uv", "uv pip", "pip install"]),
-        (("pip install uv",), 0, ["pip config", "pip install uv", "pip install"]),
-        (("uv pip", "pip install"), 1, ["pip config", "pip install uv", "uv pip", "pip install"]),
+        (True, (), 0, ["pip config", "uv pip"]),
+        (True, ("uv pip",), 0, ["pip config", "uv pip", "pip install"]),
+        (False, (), 0, ["pip config", "pip install uv", "uv pip"]),
+        (False, ("uv pip",), 0, ["pip config", "pip install uv", "uv pip", "pip install"]),
+        (False, ("pip install uv",), 0, ["pip config", "pip install uv", "pip install"]),
+        (False, ("uv pip", "pip install"), 1, ["pip config", "pip install uv", "uv pip", "pip install"]),
     ],
 )
 def test_pip_is_asked_when_uv_does_not_succeed(
-    monkeypatch: pytest.MonkeyPatch, fails: tuple[str, ...], code: int, asked: list[str]
+    monkeypatch: pytest.MonkeyPatch, there: bool, fails: tuple[str, ...], code: int, asked: list[str]
 ) -> None:
     seen: list[str] = []
 
@@ -54,6 +56,7 @@ def test_pip_is_asked_when_uv_does_not_succeed(
         seen.append("pip install uv" if install.UV in command else words)
         return subprocess.CompletedProcess(command, int(seen[-1] in fails), stdout="")
 
+    monkeypatch.setattr(install, "find_spec", lambda name: name if there else None)
     monkeypatch.setattr(subprocess, "run", run)
     assert install.main(["wheel"]) == code
     assert seen == asked
