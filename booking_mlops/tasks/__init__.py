@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from typing import Any
 
+from booking_mlops.core.classes import classes_of
 from booking_mlops.errors import ConfigError
 from booking_mlops.tasks.task import Task
 
@@ -25,11 +26,7 @@ def task_type(key: str) -> type[Task[Any, Any]]:
     Raises: ConfigError when the file does not hold exactly one task, or the task has another name than the file.
     """
     module = importlib.import_module(f"{__name__}.{key}")
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__
-    ]
+    found = [one for one in classes_of(module) if issubclass(one, Task)]
     if len(found) != 1:
         raise ConfigError(
             f"{module.__file__}: holds {len(found)} subclasses of Task, not one; what tasks share belongs in services"

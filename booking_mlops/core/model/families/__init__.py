@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 from typing import Any
 
+from booking_mlops.core.classes import classes_of
 from booking_mlops.core.model.families.family import ModelFamily
 from booking_mlops.core.names import nearest
 from booking_mlops.errors import ConfigError
@@ -19,9 +20,9 @@ def _families() -> dict[str, type[ModelFamily]]:
     found: dict[str, type[ModelFamily]] = {}
     for file in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{file.name}")
-        for value in vars(module).values():
-            if inspect.isclass(value) and issubclass(value, ModelFamily) and not inspect.isabstract(value):
-                found[value.kind] = value
+        for one in classes_of(module):
+            if issubclass(one, ModelFamily) and not inspect.isabstract(one):
+                found[one.kind] = one
     return found
 
 
