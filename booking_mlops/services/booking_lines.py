@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from booking_mlops.core.bookings import dates, numbers
 from booking_mlops.core.bookings.evidence import Tally, tallied
 from booking_mlops.core.bookings.header import DATE, PARTS, Header
-from booking_mlops.core.bookings.quality import DAY, ISO, REPLACED_BY, RowRules, raw_name, reason_sql, value_sql
+from booking_mlops.core.bookings.quality import (
+    DAY,
+    ISO,
+    REPLACED_BY,
+    RowRules,
+    raw_name,
+    readable_sql,
+    reason_sql,
+    value_sql,
+)
 from booking_mlops.core.bookings.records import MAX_LINES, joined_records
 from booking_mlops.core.bookings.schema import CSV_COLUMNS
 from booking_mlops.core.bookings.spelling import MAX_SPELLINGS
@@ -258,13 +267,15 @@ def with_joined_lines(spark: SparkSession, lines: DataFrame, header: Header, sou
     places = lines.where(opening).select("file_order", "source_line").collect()
     spans = _spans([(row["file_order"], row["source_line"]) for row in places])
     wanted = F.broadcast(spark.createDataFrame(spans, "file_order INT, source_line BIGINT"))
-    found = lines.join(wanted, ["file_order", "source_line"]).select(*lines.columns).collect()
+    # As bytes: Spark Connect fails over text that is not UTF-8.
+    as_bytes = lines.withColumn("raw_row", F.col("raw_row").cast("binary"))
+    found = as_bytes.join(wanted, ["file_order", "source_line"]).select(*lines.columns).collect()
     by_file: dict[int, dict[int, Row]] = {}
     for row in found:
         by_file.setdefault(row["file_order"], {})[row["source_line"]] = row
     together, taken = [], []
     for order, rows in by_file.items():
-        texts = {number: row["raw_row"] for number, row in rows.items()}
+        texts = {number: row["raw_row"].decode("utf-8", errors="replace") for number, row in rows.items()}
         for record in joined_records(texts, len(header.names), header.separator):
             taken += [(order, number) for number in range(record.first, record.last + 1)]
             together.append({**rows[record.first].asDict(), "raw_row": record.text})
@@ -293,6 +304,8 @@ def judged_lines(
     `form` is how their file is spelled; None when columns of the rows say it. `renamed` maps spellings of a category to
     the one that counts, by column.
     """
+    from pyspark.sql import functions as F
+
     decimal = "_decimal" if form is None else sql_literal(form.decimal)
     orders = _SIGN_COLUMNS if form is None else {sign: sql_literal(order) for sign, order in form.orders.items()}
     date = raw_name(next(column for column in CSV_COLUMNS if column.name == DATE))
@@ -311,6 +324,7 @@ def judged_lines(
             "source_file", "file_order", "source_line", "raw_row", *(column.name for column in CSV_COLUMNS),
             f"{reason_sql(rules, header)} AS reason",
         )
+        .withColumn("raw_row", F.expr(readable_sql("raw_row", "reason")))
     )  # fmt: skip
 
 

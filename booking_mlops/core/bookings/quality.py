@@ -131,6 +131,27 @@ def _dates_reason_sql(rules: RowRules, label: str) -> str:
     )
 
 
+NOT_UTF_8 = "not UTF-8 text: set encoding, such as latin-1, or save it as UTF-8"
+
+
+def _is_replaced_sql(text: str) -> str:
+    """Return SQL that is true of a text with U+FFFD, which replaces bytes that are not UTF-8, as of a file in Latin-1.
+
+    RLIKE finds it; `contains` does not, since it compares the bytes as they were read.
+    """
+    return f"{text} RLIKE '\ufffd'"
+
+
+def readable_sql(text: str, reason: str) -> str:
+    """Return SQL for a line as any reader of a table can read it: one whose bytes are not UTF-8 is taken as Latin-1.
+
+    That keeps every byte. `text` and `reason` are the names of columns; a U+FFFD that the file itself has stays.
+    """
+    without = f"replace({text}, '\ufffd', '')"
+    is_other = f"{reason} = {sql_literal(NOT_UTF_8)} AND {_is_replaced_sql(without)}"
+    return f"IF({is_other}, decode(CAST({text} AS BINARY), 'ISO-8859-1'), {text})"
+
+
 def reason_sql(rules: RowRules, header: Header, malformed: str = "_malformed") -> str:
     """Return SQL for everything that is wrong with a line, as text, or '' when nothing is.
 
@@ -143,9 +164,7 @@ def reason_sql(rules: RowRules, header: Header, malformed: str = "_malformed") -
     if rules.reject_empty_stays:
         reasons += [f"CASE WHEN {NO_GUESTS} THEN 'no guests' END", f"CASE WHEN {NO_NIGHTS} THEN 'no nights' END"]
     return (
-        # U+FFFD replaces bytes that are not UTF-8, as in a file in Latin-1. RLIKE finds it; `contains` does not, since
-        # it compares the bytes as they were read.
-        "CASE WHEN raw_row RLIKE '\ufffd' THEN 'not UTF-8 text: set encoding, such as latin-1, or save it as UTF-8' "
+        f"CASE WHEN {_is_replaced_sql('raw_row')} THEN {sql_literal(NOT_UTF_8)} "
         f"WHEN {malformed} THEN 'not {len(header.names)} fields: the line is cut, or has a stray separator or quote' "
         f"ELSE concat_ws('; ', {', '.join(reasons)}) END"
     )

@@ -205,7 +205,26 @@ def test_columns_that_no_table_has_are_left_whatever_their_names(spark: Any, tmp
 def test_latin_1_without_its_setting_is_said_by_line(spark: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(content([{"type of meal": "Frühstück"}]).encode("latin-1"))
-    assert "set encoding, such as latin-1" in rows_of(read(spark, path))[0]["reason"]
+    (row,) = rows_of(read(spark, path))
+    assert "set encoding, such as latin-1" in row["reason"]
+    # Every reader of bookings_rejected can read it, and no byte is lost.
+    assert "Frühstück" in row["raw_row"]
+
+
+def test_what_a_file_could_not_spell_stays_as_it_is(spark: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content([{"type of meal": "Fr\ufffdhstück"}]), encoding="utf-8")
+    (row,) = rows_of(read(spark, path))
+    assert "set encoding" in row["reason"]
+    assert "Fr\ufffdhstück" in row["raw_row"]
+
+
+def test_a_record_of_several_lines_that_is_not_utf_8_is_said_too(spark: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content([{"type of meal": '"Früh\nstück"'}, {}]).encode("latin-1"))
+    first, second = rows_of(read(spark, path))
+    assert "set encoding, such as latin-1" in first["reason"]
+    assert second["reason"] == ""
 
 
 NAMES = ["My Documents", "Über 50% #1", "a [1]", "*", "{x,y}?", "a%20b", 'it\'s "it", a\\b']
