@@ -131,7 +131,7 @@ def _dates_reason_sql(rules: RowRules, label: str) -> str:
     )
 
 
-NOT_UTF_8 = "not UTF-8 text: set encoding, such as latin-1, or save it as UTF-8"
+_NOT_UTF_8 = "not UTF-8 text: set encoding, such as latin-1, or save it as UTF-8"
 
 
 def _is_replaced_sql(text: str) -> str:
@@ -148,7 +148,7 @@ def readable_sql(text: str, reason: str) -> str:
     That keeps every byte. `text` and `reason` are the names of columns; a U+FFFD that the file itself has stays.
     """
     without = f"replace({text}, '\ufffd', '')"
-    is_other = f"{reason} = {sql_literal(NOT_UTF_8)} AND {_is_replaced_sql(without)}"
+    is_other = f"{reason} = {sql_literal(_NOT_UTF_8)} AND {_is_replaced_sql(without)}"
     return f"IF({is_other}, decode(CAST({text} AS BINARY), 'ISO-8859-1'), {text})"
 
 
@@ -164,7 +164,7 @@ def reason_sql(rules: RowRules, header: Header, malformed: str = "_malformed") -
     if rules.reject_empty_stays:
         reasons += [f"CASE WHEN {NO_GUESTS} THEN 'no guests' END", f"CASE WHEN {NO_NIGHTS} THEN 'no nights' END"]
     return (
-        f"CASE WHEN {_is_replaced_sql('raw_row')} THEN {sql_literal(NOT_UTF_8)} "
+        f"CASE WHEN {_is_replaced_sql('raw_row')} THEN {sql_literal(_NOT_UTF_8)} "
         f"WHEN {malformed} THEN 'not {len(header.names)} fields: the line is cut, or has a stray separator or quote' "
         f"ELSE concat_ws('; ', {', '.join(reasons)}) END"
     )
