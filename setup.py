@@ -44,6 +44,8 @@ REQUIRES = [
     "joblib>=1.2,<2",
     "matplotlib>=3.7",
     "mlflow>=2.13,<4",
+    # Compiles the walk through a forest, for tables that Spark's workers score.
+    "numba>=0.57",
     "numpy>=1.23",
     "pandas>=1.5,<3",
     "pyyaml>=6",

@@ -13,6 +13,7 @@ from booking_mlops.config.checks import require
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, PREDICTIONS
 from booking_mlops.core.drift.findings import Finding
+from booking_mlops.core.model.compiled_forest import compiled_forest
 from booking_mlops.core.model.scoring import as_model_input, cancellation_probability, unpickled
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.concurrency import run_concurrently
@@ -217,13 +218,12 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         tables.ensure(PREDICTIONS)
         # Read before anything is scored: when it can't be read, nothing is.
         baseline = load_baseline(registry, scoring.champion) if policy != "skip" else None
-        model = registry.load(scoring.champion)
 
         def look() -> tuple[Finding, ...]:
             return () if policy == "skip" else self._drift(scoring, baseline)
 
         def write() -> Mapping[str, Any] | None:
-            rows = self._prediction_rows(scoring, scope, model)
+            rows = self._prediction_rows(scoring, scope, registry.load(scoring.champion))
             self.log.info("scoring with %s version %d", scoring.champion.name, scoring.champion.number)
             return self._write(rows, scoring.fingerprint)
 
@@ -309,11 +309,11 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         return self.session.spark.createDataFrame(scored, _SCORED)
 
     def _pickled(self, model: Any) -> bytes:
-        """Return the model as the workers get it.
+        """Return the model as the workers get it: a forest as arrays, which needs no scikit-learn there.
 
         Raises: IncompatibleModel when it is larger than what Spark Connect takes in one message.
         """
-        pickled = pickle.dumps(model, protocol=pickle.HIGHEST_PROTOCOL)
+        pickled = pickle.dumps(compiled_forest(model) or model, protocol=pickle.HIGHEST_PROTOCOL)
         if is_connect(self.session.spark) and len(pickled) > _CONNECT_LIMIT:
             raise IncompatibleModel(
                 f"the model has {len(pickled) / 2**20:,.0f} MB and Spark Connect takes "
@@ -334,7 +334,8 @@ def _counts() -> list[Column]:
 def _scorer(pickled: bytes, names: Sequence[str]) -> Callable[[Iterator[RecordBatch]], Iterator[RecordBatch]]:
     """Return what each worker runs: batches of features in, batches of probabilities out.
 
-    `pickled` is the fitted pipeline. Spark broadcasts a function of more than a megabyte by itself.
+    `pickled` is a model as `cancellation_probability` takes it. Spark broadcasts a function of more than a megabyte by
+    itself.
     """
 
     def score(batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:

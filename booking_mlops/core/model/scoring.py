@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from booking_mlops.core.model.compiled_forest import CompiledForest
+
 if TYPE_CHECKING:
     # Importing scikit-learn takes a second, which a task that scores nothing need not spend.
     from sklearn.compose import ColumnTransformer
@@ -54,9 +56,12 @@ _ORDERING_TREES = 4
 def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Return the probability of a cancellation for each row of `inputs`, (n,): equal to `model.predict_proba`.
 
-    `inputs` has the columns of the model's features and no others, as `as_model_input` returns them or with the
-    feature table's own types.
+    `model` is a fitted pipeline, or its `CompiledForest`. `inputs` has the columns of the model's features and no
+    others, as `as_model_input` returns them or with the feature table's own types.
     """
+    if isinstance(model, CompiledForest):
+        return model.probability(inputs)
+
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import RandomForestClassifier
 
