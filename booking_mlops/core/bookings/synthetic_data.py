@@ -179,7 +179,7 @@ def synthetic_bookings(rows: int, seed: int, first_id: int = 1) -> pd.DataFrame:
     arrival = months.astype("datetime64[D]") + np.floor(rng.random(rows) * days_in_month).astype(np.int64)
 
     lead = np.zeros(rows)
-    price = np.zeros(rows)
+    price: npt.NDArray[np.float64] = np.zeros(rows)
     position = rng.random(rows)
     noise = rng.normal(0.0, _PRICE_SPREAD, rows)
     room = _draw(rng, _ROOM_SHARES, rows)

@@ -208,7 +208,7 @@ def _any(periods: list[Period], rows: pd.DataFrame) -> pd.Series:
 
 def _known_before(current: pd.DataFrame, known: pd.DataFrame, margin: int) -> tuple[str, list[Reference]]:
     """Say what changed, or came later than it might have, and return the known ones of the same days of arrival."""
-    first, last = (current[ARRIVAL].quantile(share) for share in (_FEW, 1 - _FEW))
+    first, last = pd.DatetimeIndex(current[ARRIVAL].quantile([_FEW, 1 - _FEW]))
     there, wider = known[ARRIVAL], timedelta(days=margin)
     same = pd.Series(False, index=known.index)
     for years in range(_YEARS_BACK + 1):

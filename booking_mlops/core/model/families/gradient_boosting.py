@@ -84,7 +84,7 @@ class GradientBoosting(ModelFamily):
 
         When no feature matters they all have the same share.
         """
-        rows = np.arange(len(inputs))
+        rows: npt.NDArray[Any] = np.arange(len(inputs))
         if len(rows) > _IMPORTANCE_ROWS:
             rows = np.random.default_rng(self.seed).choice(rows, _IMPORTANCE_ROWS, replace=False)
         lost = permutation_importance(model, inputs.iloc[rows], np.asarray(labels)[rows], seed=self.seed)
