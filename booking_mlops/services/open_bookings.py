@@ -26,11 +26,29 @@ def open_features(tables: Tables, features: DataFrame, as_of: date, bookings_ver
 
     Raises: MissingTable.
     """
-    bookings = tables.read(BOOKINGS.name, bookings_version)
-    still_open = bookings.where(f"booking_status = '{OPEN}' AND date_of_reservation >= DATE'{as_of}'")
     # The features' own arrival spares the join those of the past.
     ahead = features.where(f"arrival_date >= DATE'{as_of}'")
-    return ahead.join(still_open.select("booking_id"), "booking_id", "left_semi")
+    return ahead.join(_open_ids(tables, as_of, bookings_version), "booking_id", "left_semi")
+
+
+def with_open(tables: Tables, features: DataFrame, as_of: date, bookings_version: int | None, name: str) -> DataFrame:
+    """Return all `features`, with a column `name` that is true of those that `open_features` returns.
+
+    Raises: MissingTable.
+    """
+    from pyspark.sql import functions as F
+
+    still_open = _open_ids(tables, as_of, bookings_version).withColumn(name, F.lit(True))
+    ahead = features.where(f"arrival_date >= DATE'{as_of}'").join(still_open, "booking_id", "left")
+    marked = ahead.withColumn(name, F.coalesce(name, F.lit(False)))
+    # Those of the past, nearly all of a large table, are spared the join.
+    past = features.where(f"arrival_date IS NULL OR arrival_date < DATE'{as_of}'")
+    return marked.unionByName(past.withColumn(name, F.lit(False)))
+
+
+def _open_ids(tables: Tables, as_of: date, version: int | None) -> DataFrame:
+    bookings = tables.read(BOOKINGS.name, version)
+    return bookings.where(f"booking_status = '{OPEN}' AND date_of_reservation >= DATE'{as_of}'").select("booking_id")
 
 
 def any_arrival_ahead(features: DataFrame, as_of: date) -> bool:

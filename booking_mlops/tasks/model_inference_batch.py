@@ -21,7 +21,7 @@ from booking_mlops.io.registry import Version
 from booking_mlops.io.spark import is_connect, set_at_run_time
 from booking_mlops.io.tables import to_pandas
 from booking_mlops.services.drift import Baseline, DriftConfig, drift_findings, load_baseline, read_drift_sample
-from booking_mlops.services.open_bookings import any_arrival_ahead, open_features
+from booking_mlops.services.open_bookings import any_arrival_ahead, open_features, with_open
 from booking_mlops.services.promotions import require_champion
 from booking_mlops.tasks.task import Result, Task
 
@@ -191,11 +191,9 @@ class ModelInferenceBatch(Task[ModelInferenceBatchConfig, ModelInferenceBatchRes
         closed = features.withColumn(_WAS_OPEN, F.lit(False))
         if any_arrival_ahead(features, as_of):
             version = tables.version(BOOKINGS.name)
-            still_open = open_features(tables, features, as_of, version).withColumn(_WAS_OPEN, F.lit(True))
             if asked == "all":
-                opened = features.join(still_open.select("booking_id", _WAS_OPEN), "booking_id", "left")
-                every = opened.withColumn(_WAS_OPEN, F.coalesce(_WAS_OPEN, F.lit(False)))
-                return _Scope(every, features.count(), _ALL, version)
+                return _Scope(with_open(tables, features, as_of, version, _WAS_OPEN), features.count(), _ALL, version)
+            still_open = open_features(tables, features, as_of, version).withColumn(_WAS_OPEN, F.lit(True))
             if rows := still_open.count():
                 return _Scope(still_open, rows, f"the bookings that are open and arrive on {as_of} or later", version)
         if asked == "all":
