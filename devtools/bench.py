@@ -34,6 +34,7 @@ SMALL = 36_285
 REPEATS, ROUNDS = 5, 2
 LARGE = 2_000_000
 """Rows above which everything is measured half as often."""
+FOREST_ROWS = 200_000
 PROGRAM = Path(sys.executable).with_name("booking-mlops")
 
 
@@ -210,20 +211,24 @@ def _predict(model: Any, part: Any, barrier: Any, repeats: int) -> None:
         barrier.wait()
 
 
-def limit(given: Given) -> dict[str, float]:
-    """Run the fitted pipeline's own predict_proba, in one process per core, over data already in memory."""
+def champion_and_features() -> tuple[Any, list[str], Any]:
+    """Return the champion, its inputs' names, and the feature table's columns of them, in Arrow."""
     import deltalake
     import pyarrow.dataset
-
-    from booking_mlops.core.model.scoring import as_model_input
 
     one = task("model-inference-batch")
     champion = one.session.registry.require_champion()
     names = list(one.session.registry.input_schema(champion))
-    model = one.session.registry.load(champion)
     # Without Spark, whose driver is not made to hold a whole table.
     files = deltalake.DeltaTable(features_folder(one)).file_uris()
-    rows = pyarrow.dataset.dataset(files).to_table(columns=names)
+    return one.session.registry.load(champion), names, pyarrow.dataset.dataset(files).to_table(columns=names)
+
+
+def limit(given: Given) -> dict[str, float]:
+    """Run the fitted pipeline's own predict_proba, in one process per core, over data already in memory."""
+    from booking_mlops.core.model.scoring import as_model_input
+
+    model, names, rows = champion_and_features()
     cores = os.cpu_count() or 1
     size = -(-len(rows) // cores)
     parts = [as_model_input(rows.slice(number * size, size).to_pandas(), names) for number in range(cores)]
@@ -242,8 +247,30 @@ def limit(given: Given) -> dict[str, float]:
     return {"limit": min(spent)}
 
 
+def forest(given: Given) -> dict[str, float]:
+    """Evaluate the champion's forest on one core, as scikit-learn does and in the two ways of ours."""
+    import pyarrow
+
+    from booking_mlops.core.model.compiled_forest import compiled_forest
+    from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
+
+    model, names, table = champion_and_features()
+    table = table.slice(0, FOREST_ROWS)
+    text = [name for name in names if pyarrow.types.is_string(table.schema.field(name).type)]
+    rows = table.to_pandas(categories=text)
+    inputs, compiled = as_model_input(rows, names), compiled_forest(model)
+    cancellation_probability(compiled, rows.head())
+    return {
+        "forest: predict_proba": best(lambda _: model.predict_proba(inputs), given.repeats),
+        "forest: on the driver": best(lambda _: cancellation_probability(model, rows), given.repeats),
+        "forest: on a worker": best(lambda _: cancellation_probability(compiled, rows), given.repeats),
+        "rows": len(rows),
+    }
+
+
 MEASURES = {
-    one.__name__: one for one in (start, ingest, first_features, train, features, scoring, open_scoring, peer, limit)
+    one.__name__: one
+    for one in (start, ingest, first_features, train, features, scoring, open_scoring, peer, limit, forest)
 }
 
 
@@ -349,6 +376,10 @@ def bench(rows: int, only: str | None, work: Path) -> None:
         name = "model-inference-batch, open only"
         ratios = f"{ours / fastest[name]:.1f} × as fast as all"
         row(name, fastest[name], int(fastest["open"]), most[name], ratios)
+        found, _, _ = child("forest", given, lake)
+        scored, plain = int(found.pop("rows")), found["forest: predict_proba"]
+        for name, seconds in found.items():
+            row(f"{name}, one core", seconds, scored, None, f"{plain / seconds:.1f} × predict_proba's speed")
 
 
 def whole_run(work: Path) -> None:
