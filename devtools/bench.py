@@ -249,15 +249,11 @@ def limit(given: Given) -> dict[str, float]:
 
 def forest(given: Given) -> dict[str, float]:
     """Evaluate the champion's forest on one core, as scikit-learn does and in the two ways of ours."""
-    import pyarrow
-
     from booking_mlops.core.model.compiled_forest import compiled_forest
-    from booking_mlops.core.model.scoring import as_model_input, cancellation_probability
+    from booking_mlops.core.model.scoring import as_model_input, cancellation_probability, from_arrow
 
     model, names, table = champion_and_features()
-    table = table.slice(0, FOREST_ROWS)
-    text = [name for name in names if pyarrow.types.is_string(table.schema.field(name).type)]
-    rows = table.to_pandas(categories=text)
+    rows = from_arrow(table.slice(0, FOREST_ROWS), names)
     inputs, compiled = as_model_input(rows, names), compiled_forest(model)
     cancellation_probability(compiled, rows.head())
     return {

@@ -14,7 +14,7 @@ from booking_mlops.config.environment import EnvConfig
 from booking_mlops.core.bookings.tables import BOOKINGS, FEATURE_TABLE, PREDICTIONS
 from booking_mlops.core.drift.findings import Finding
 from booking_mlops.core.model.compiled_forest import compiled_forest
-from booking_mlops.core.model.scoring import as_model_input, cancellation_probability, unpickled
+from booking_mlops.core.model.scoring import as_model_input, cancellation_probability, from_arrow, unpickled
 from booking_mlops.errors import DataQualityError, DriftAlarm, IncompatibleModel
 from booking_mlops.io.concurrency import run_concurrently
 from booking_mlops.io.registry import Version
@@ -341,10 +341,7 @@ def _scorer(pickled: bytes, names: Sequence[str]) -> Callable[[Iterator[RecordBa
 
         model = unpickled(pickled)
         for batch in batches:
-            # Text as categories: one Python string for each value instead of one for each row.
-            text = [name for name in names if pa.types.is_string(batch.schema.field(name).type)]
-            frame = pa.Table.from_batches([batch]).select(names).to_pandas(categories=text)
-            probabilities = cancellation_probability(model, frame)
+            probabilities = cancellation_probability(model, from_arrow(pa.Table.from_batches([batch]), names))
             ids, was_open = (batch.column(batch.schema.get_field_index(name)) for name in ("booking_id", _WAS_OPEN))
             yield pa.RecordBatch.from_arrays(
                 [ids, pa.array(probabilities), was_open], ["booking_id", "cancellation_probability", _WAS_OPEN]

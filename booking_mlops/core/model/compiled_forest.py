@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+if TYPE_CHECKING:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import RandomForestClassifier
 
 COLUMN_BITS = 10
 """Bits of a node that say which column it looks at; those above say which node its first child is."""
@@ -67,15 +71,23 @@ class CompiledForest:
         return matrix
 
 
-def compiled_forest(model: Any) -> CompiledForest | None:
-    """Return a fitted pipeline's forest as arrays; None when it is of another kind, or too large for them."""
+def forest_steps(model: Any) -> tuple[ColumnTransformer, RandomForestClassifier] | None:
+    """Return the two steps of a fitted pipeline with a random forest; None when the model is another."""
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import RandomForestClassifier
 
     steps = getattr(model, "named_steps", {})
     columns, forest = steps.get("columns"), steps.get("model")
-    if not isinstance(columns, ColumnTransformer) or not isinstance(forest, RandomForestClassifier):
+    if isinstance(columns, ColumnTransformer) and isinstance(forest, RandomForestClassifier):
+        return columns, forest
+    return None
+
+
+def compiled_forest(model: Any) -> CompiledForest | None:
+    """Return a fitted pipeline's forest as arrays; None when it is of another kind, or too large for them."""
+    if (steps := forest_steps(model)) is None:
         return None
+    columns, forest = steps
     text, numeric = (list(names) for _, _, names in columns.transformers_[:2])
     trees = [fitted.tree_ for fitted in forest.estimators_]
     width = forest.n_features_in_ + len(numeric)
@@ -114,9 +126,9 @@ def _arrays(tree: Any, numbers: int) -> tuple[npt.NDArray[np.float32], npt.NDArr
     # scikit-learn compares a float32 with the float64: rounded down, it divides the same values.
     threshold = np.where(threshold > exact, np.nextafter(threshold, np.float32(-np.inf)), threshold)
     threshold[is_leaf] = np.inf
-    column = np.where(is_leaf, 0, tree.feature[order])
-    second_copy = (column >= tree.n_features - numbers) & (tree.missing_go_to_left[order] == 0)
-    column = np.where(second_copy & ~is_leaf, column + numbers, column).astype(np.uint32)
+    feature = tree.feature[order]
+    second_copy = (feature >= tree.n_features - numbers) & (tree.missing_go_to_left[order] == 0)
+    column = np.where(is_leaf, 0, feature + numbers * second_copy).astype(np.uint32)
     shares = tree.value[order, 0, :]
     # Before 1.5, scikit-learn had the weights of the classes here.
     if not np.isclose(tree.value[0].sum(), 1):

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from booking_mlops.core.model.compiled_forest import CompiledForest
+from booking_mlops.core.model.compiled_forest import CompiledForest, forest_steps
 
 if TYPE_CHECKING:
+    import pyarrow
+
     # Importing scikit-learn takes a second, which a task that scores nothing need not spend.
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import RandomForestClassifier
@@ -44,6 +46,18 @@ def as_example(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return example
 
 
+def from_arrow(table: pyarrow.Table, names: Sequence[str]) -> pd.DataFrame:
+    """Return the columns `names` of a feature table with its own types, and text as categories.
+
+    That is one Python string for each value instead of one for each row.
+    """
+    import pyarrow as pa
+
+    text = [name for name in names if pa.types.is_string(table.schema.field(name).type)]
+    frame: pd.DataFrame = table.select(names).to_pandas(categories=text)
+    return frame
+
+
 @functools.lru_cache(maxsize=1)
 def unpickled(pickled: bytes) -> Any:
     """Return the model that was pickled, on a worker: a second task of the same process gets the same object."""
@@ -61,14 +75,9 @@ def cancellation_probability(model: Any, inputs: pd.DataFrame) -> npt.NDArray[np
     """
     if isinstance(model, CompiledForest):
         return model.probability(inputs)
-
-    from sklearn.compose import ColumnTransformer
-    from sklearn.ensemble import RandomForestClassifier
-
-    steps = getattr(model, "named_steps", {})
-    columns, classifier = steps.get("columns"), steps.get("model")
-    if isinstance(columns, ColumnTransformer) and isinstance(classifier, RandomForestClassifier) and len(inputs):
-        return _forest_probability(columns, classifier, inputs)
+    steps = forest_steps(model)
+    if steps is not None and len(inputs):
+        return _forest_probability(*steps, inputs)
     typed = as_model_input(inputs, list(inputs.columns))
     return np.asarray(model.predict_proba(typed)[:, 1], dtype=np.float64)
 
