@@ -100,6 +100,11 @@ _SESSION_CONF = {
     # Batches for Python are limited by their rows. Spark 4.1 limits their bytes too, and adds them up after every row:
     # a third of the time in which model-inference-batch scores a million.
     "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
+    # Java never compiles a method whose code has more bytes than this: setup-data takes twice as long to judge a line.
+    # Above it Spark generates several methods in place of one.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
+    # What is kept is read twice, and to compress it takes longer than that.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
     # Rows of a day go to one partition: a file is kept open for each of a few, which spares sorting by partition.
     "spark.sql.maxConcurrentOutputFileWriters": "4",
 }

@@ -31,8 +31,8 @@ _LINES_ABOVE = 20
 class BookingLines:
     """The lines of files and what is to be said about how they were read.
 
-    `lines` has `source_file`, `file_order` (0 for the first), `source_line`, `raw_row`, the typed columns, `reason` (''
-    when good) and `standing`.
+    `lines` has `source_file`, `file_order` (0 for the first), `source_line`, `raw_row`, the typed columns, and
+    `reason`, '' when good.
     """
 
     lines: DataFrame
@@ -68,7 +68,7 @@ def read_files(
     known: Mapping[str, Collection[str]],
     tolerated: float,
 ) -> BookingLines:
-    """Return the lines of the files; later files win over earlier ones, later lines over earlier ones.
+    """Return the lines of the files.
 
     `known` are the spellings of categories that `bookings` has, by column. Up to the share `tolerated` of the values
     that say how a file is spelled may contradict the others.
@@ -109,7 +109,7 @@ def _read(
     together = judged[0]
     for more in judged[1:]:
         together = together.unionByName(more)
-    return BookingLines(booking_lines.with_standing(together), _notes(counted, renamed))
+    return BookingLines(together, _notes(counted, renamed))
 
 
 def _groups(spark: SparkSession, files: Sequence[SourceFile], told: FileSettings) -> list[_Group]:

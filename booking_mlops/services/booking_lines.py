@@ -18,6 +18,7 @@ from booking_mlops.core.bookings.quality import (
     ISO,
     REPLACED_BY,
     RowRules,
+    is_special_sql,
     raw_name,
     readable_sql,
     reason_sql,
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 CATEGORIES = tuple(column.name for column in CSV_COLUMNS if column.kind == "text")[1:]
 PRICE = next(column for column in CSV_COLUMNS if column.kind == "decimal")
 _SIGN_COLUMNS = {"/": "_slash", "-": "_dash", ".": "_point"}
+_QUOTES = "(length(raw_row) - length(replace(raw_row, '\"', '')))"
 MAX_JOINED = 200_000
 """So many lines with an odd number of quotes are looked at on the driver."""
+MAX_REPEATED = 100_000
+"""So many bookings with several lines go through the driver."""
 
 BOOKING, BAD, REPLACED, EQUAL, UPDATED = "booking", "bad", "replaced", "equal", "updated"
 STANDINGS = (BOOKING, BAD, REPLACED, EQUAL, UPDATED)
@@ -73,43 +77,41 @@ class Format:
 
 
 def fields_sql(header: Header) -> Callable[[str], str]:
-    """Return what gives SQL for the text of a column, or of a part of the date, from the columns of `split_lines`."""
-    return lambda name: f"trim(get(_fields, {header.places[name]}))"
+    """Return what gives SQL for the text of a column, or of a part of the date, from the columns of `split_lines`.
+
+    It is NULL where there is none.
+    """
+    return lambda name: f"nullif(trim(get(_fields, {header.places[name]})), '')"
 
 
-def split_lines(lines: DataFrame, header: Header) -> DataFrame:
-    """Return the lines with `_fields`, their texts: quickly, and right for all that are not malformed."""
-    separator = sql_literal(f"[{header.separator}]" if header.separator not in "\\^[]" else "\\" + header.separator)
-    parsed = f"from_csv(raw_row, {_csv_schema(header)}, {_csv_options(header)})"
-    as_array = f"array({', '.join(f'_parsed.c{place}' for place in range(len(header.names)))})"
-    return lines.selectExpr("*", f"IF(contains(raw_row, '\"'), {parsed}, NULL) AS _parsed").selectExpr(
-        "*", f"IF(_parsed IS NULL, split(raw_row, {separator}), {as_array}) AS _fields"
+def split_lines(lines: DataFrame, header: Header, special: str = "contains(raw_row, '\"')") -> DataFrame:
+    """Return the lines with `_fields`, their texts, and `_malformed` when they are not as many as the header's.
+
+    Spark's parser of CSV reads the lines of which the SQL `special` is true. It takes several times as long as a split,
+    which does the same to a line without quotes and control characters.
+    """
+    names = [f"c{place}" for place in range(len(header.names))]
+    separator = sql_literal(header.separator)
+    schema = sql_literal(", ".join(f"{name} STRING" for name in (*names, "_cut")))
+    parsed = (
+        f"from_csv(raw_row, {schema}, map('sep', {separator}, 'escape', '\"', 'ignoreLeadingWhiteSpace', 'true', "
+        "'ignoreTrailingWhiteSpace', 'true', 'columnNameOfCorruptRecord', '_cut'))"
     )
-
-
-def _csv_schema(header: Header, cut: str = "") -> str:
-    return sql_literal(", ".join(f"c{place} STRING" for place in range(len(header.names))) + cut)
-
-
-def _csv_options(header: Header, more: str = "") -> str:
+    # Java splits without a pattern when it is one character, escaped or of no meaning.
+    pattern = sql_literal(header.separator if header.separator.isalnum() else f"\\{header.separator}")
+    texts = ", ".join(f"_parsed.{name}" for name in names)
     return (
-        f"map('sep', {sql_literal(header.separator)}, 'escape', '\"', 'ignoreLeadingWhiteSpace', 'true', "
-        f"'ignoreTrailingWhiteSpace', 'true'{more})"
+        lines.selectExpr("*", f"IF({special}, {parsed}, NULL) AS _parsed")
+        .selectExpr("*", f"IF(_parsed IS NULL, split(raw_row, {pattern}), array({texts})) AS _fields")
+        .selectExpr("*", f"IF(_parsed IS NULL, size(_fields) <> {len(names)}, _parsed._cut IS NOT NULL) AS _malformed")
     )
 
 
 def parse_lines(lines: DataFrame, header: Header) -> DataFrame:
-    """Return the lines below the header with the raw columns, and `_malformed` when the fields are not the header's."""
-    parsed = f"from_csv(raw_row, {_csv_schema(header, ', _cut STRING')}, "
-    parsed += _csv_options(header, ", 'columnNameOfCorruptRecord', '_cut'") + ") AS _parsed"
+    """Return the lines below the header with the raw columns, and `_malformed` as `split_lines` says."""
     below = lines.where(f"source_line > {header.line} AND trim(raw_row) <> ''")
-    return _with_raw_columns(
-        below.selectExpr("*", parsed),
-        lines.columns,
-        header,
-        lambda name: f"trim(_parsed.c{header.places[name]})",
-        "_parsed._cut IS NOT NULL",
-    )
+    split = split_lines(below.selectExpr("*", f"{is_special_sql('raw_row')} AS _special"), header, "_special")
+    return _with_raw_columns(split, lines.columns, header, fields_sql(header), "_special", "_malformed")
 
 
 def raw_columns(rows: DataFrame, header: Header) -> DataFrame:
@@ -126,13 +128,13 @@ def raw_columns(rows: DataFrame, header: Header) -> DataFrame:
     used = ", ".join(f"`{header.names[place].replace('`', '``')}`" for place in sorted(header.places.values()))
     kept = [name for name in ("_path", "_block") if name in rows.columns]
     with_json = rows.selectExpr("*", f"to_json(struct({used})) AS _raw_row")
-    return _with_raw_columns(with_json, [*kept, "_raw_row"], header, text, "false").withColumnRenamed(
+    return _with_raw_columns(with_json, [*kept, "_raw_row"], header, text, "true", "false").withColumnRenamed(
         "_raw_row", "raw_row"
     )
 
 
 def _with_raw_columns(
-    rows: DataFrame, kept: Sequence[str], header: Header, text: Callable[[str], str], malformed: str
+    rows: DataFrame, kept: Sequence[str], header: Header, text: Callable[[str], str], special: str, malformed: str
 ) -> DataFrame:
     in_parts = DATE not in header.places
     date = dates.in_parts_sql(*map(text, PARTS)) if in_parts else text(DATE)
@@ -140,6 +142,7 @@ def _with_raw_columns(
     return rows.selectExpr(
         *(f"`{name}`" for name in kept),
         *(f"{texts[column.name]} AS {raw_name(column)}" for column in CSV_COLUMNS),
+        f"{special} AS _special",
         f"{malformed} AS _malformed",
     )
 
@@ -177,7 +180,7 @@ def count_evidence(
         lines.selectExpr(
             *key, "_id", f"{date} AS date", f"{text(PRICE.name)} AS number",
             *(f"{text(name)} AS {name}" for name in CATEGORIES),
-            "length(raw_row) - length(replace(raw_row, '\"', '')) AS quotes",
+            f"IF(contains(raw_row, '\"'), {_QUOTES}, 0) AS quotes",
         )
         .selectExpr(
             "*", f"{dates.class_sql('date')} AS dates", f"{numbers.class_sql('number', highest_price)} AS numbers",
@@ -263,7 +266,7 @@ def with_joined_lines(spark: SparkSession, lines: DataFrame, header: Header, sou
             f"{source}: {odd:,} lines have a quoted field that goes on in the next line, and at most {MAX_JOINED:,} "
             "can be put together; save the file without such fields, or as Parquet; nothing was written"
         )
-    opening = "(length(raw_row) - length(replace(raw_row, '\"', ''))) % 2 = 1"
+    opening = f"{_QUOTES} % 2 = 1"
     places = lines.where(opening).select("file_order", "source_line").collect()
     spans = _spans([(row["file_order"], row["source_line"]) for row in places])
     wanted = F.broadcast(spark.createDataFrame(spans, "file_order INT, source_line BIGINT"))
@@ -328,11 +331,31 @@ def judged_lines(
     )  # fmt: skip
 
 
-def with_standing(judged: DataFrame) -> DataFrame:
+def with_standing(judged: DataFrame, *, kept: bool) -> DataFrame:
     """Return the lines with `standing`, what became of each: the last good line of a booking is the one that counts.
 
     A later file wins over an earlier one. A line that a later one of its file replaces gets that as its reason.
+    `kept` says that Spark keeps the lines: then the bookings with several lines are looked for first, and only their
+    lines sorted, since to sort all takes longer than to read them.
     """
+    from pyspark.sql import functions as F
+
+    if not kept:
+        return _with_last_line(judged)
+    with_key = judged.withColumn("_key", F.xxhash64("booking_id"))
+    counted = with_key.where("reason = ''").groupBy("_key").count()
+    repeated = counted.where("count > 1").select("_key").limit(MAX_REPEATED + 1).collect()
+    if len(repeated) > MAX_REPEATED:
+        return _with_last_line(judged)
+    alone = f"IF(reason = '', '{BOOKING}', '{BAD}') AS standing"
+    if not repeated:
+        return judged.selectExpr("*", alone)
+    keys = F.broadcast(judged.sparkSession.createDataFrame(repeated, "_key BIGINT"))
+    others = with_key.join(keys, "_key", "left_anti").drop("_key").selectExpr("*", alone)
+    return others.unionByName(_with_last_line(with_key.join(keys, "_key", "left_semi").drop("_key")))
+
+
+def _with_last_line(judged: DataFrame) -> DataFrame:
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 

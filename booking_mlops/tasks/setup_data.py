@@ -28,7 +28,7 @@ from booking_mlops.io.source_files import SourceFile, list_files, local_files, l
 from booking_mlops.io.spark import computed_once
 from booking_mlops.io.tables import root_cause, spark_errors
 from booking_mlops.services.booking_files import BookingLines, read_files, read_rows
-from booking_mlops.services.booking_lines import BOOKING, CATEGORIES, EQUAL, REPLACED, STANDINGS, UPDATED
+from booking_mlops.services.booking_lines import BOOKING, CATEGORIES, EQUAL, REPLACED, STANDINGS, UPDATED, with_standing
 from booking_mlops.services.bookings_writing import Delivery, Written, holds_real_bookings, write_delivery
 from booking_mlops.services.ingested_files import record_files, unread_files
 from booking_mlops.services.permissions import apply_schema_permissions
@@ -184,7 +184,9 @@ class SetupData(Task[SetupDataConfig, SetupDataResult]):
             if files == []:
                 return self._nothing_new(source)
             source, read = self._lines(files)
-            with computed_once(read.lines, self.session.machine) as lines:
+            machine = self.session.machine
+            with computed_once(read.lines, machine) as judged:
+                lines = with_standing(judged, kept=not machine.serverless)
                 result = self._ingest(source, files is None, lines, read.notes)
         except AnalysisException:
             # A query that Spark does not understand is our mistake, not the file's.

@@ -107,13 +107,17 @@ def whole_sql(text: str, decimal: str) -> str:
     spelled = "'^-?[0-9]{1,9}([.](0{1,2}|0{4,}))?$'"
     read = f"IF(n RLIKE {spelled}, try_cast(substring_index(n, '.', 1) AS INT), NULL)"
     otherwise = _spelled_otherwise(text, decimal, read, price=False)
-    return f"CASE WHEN {text} RLIKE '^[0-9]{{1,9}}$' THEN try_cast({text} AS INT) ELSE {otherwise} END"
+    # Most have one digit, which is quickly read.
+    return (
+        f"CASE WHEN octet_length({text}) = 1 AND {text} BETWEEN '0' AND '9' THEN ascii({text}) - 48 "
+        f"WHEN {text} RLIKE '^[0-9]{{1,9}}$' THEN try_cast({text} AS INT) ELSE {otherwise} END"
+    )
 
 
 def flag_sql(text: str, decimal: str) -> str:
     """Return SQL for 0 or 1 that the SQL expression `text` spells, in figures or words; NULL when it is no number."""
     yes, no = (", ".join(map(sql_literal, words)) for words in (_YES, _NO))
     return (
-        f"CASE WHEN {text} IN ('0', '1') THEN try_cast({text} AS INT) WHEN lower({text}) IN ({yes}) THEN 1 "
+        f"CASE WHEN {text} IN ('0', '1') THEN ascii({text}) - 48 WHEN lower({text}) IN ({yes}) THEN 1 "
         f"WHEN lower({text}) IN ({no}) THEN 0 ELSE {whole_sql(text, decimal)} END"
     )

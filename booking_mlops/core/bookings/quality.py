@@ -104,7 +104,8 @@ def _column_reason_sql(column: CsvColumn, rules: RowRules, label: str) -> str:
         cases.append(f"WHEN {value} NOT IN (0, 1) THEN {says('is not 0 or 1')}")
     if column.kind == "text":
         too_long = sql_literal(f"{label}: longer than {MAX_TEXT_LENGTH}")
-        cases.append(f"WHEN length({text}) > {MAX_TEXT_LENGTH} THEN {too_long}")
+        is_longer = f"octet_length({text}) > {MAX_TEXT_LENGTH} AND length({text}) > {MAX_TEXT_LENGTH}"
+        cases.append(f"WHEN {is_longer} THEN {too_long}")
     if column.name in rules.ranges:
         low, high = rules.ranges[column.name]
         cases.append(f"WHEN {value} NOT BETWEEN {low} AND {high} THEN {says(f'is outside {low:g} to {high:g}')}")
@@ -131,6 +132,7 @@ def _dates_reason_sql(rules: RowRules, label: str) -> str:
     )
 
 
+_SPECIAL = r'["\x00-\x1f\x{fffd}]'
 _NOT_UTF_8 = "not UTF-8 text: set encoding, such as latin-1, or save it as UTF-8"
 
 
@@ -140,6 +142,11 @@ def _is_replaced_sql(text: str) -> str:
     RLIKE finds it; `contains` does not, since it compares the bytes as they were read.
     """
     return f"{text} RLIKE '\ufffd'"
+
+
+def is_special_sql(text: str) -> str:
+    """Return SQL that is true of a text with a quote, a control character, or bytes that are not UTF-8."""
+    return f"{text} RLIKE {sql_literal(_SPECIAL)}"
 
 
 def readable_sql(text: str, reason: str) -> str:
@@ -152,11 +159,11 @@ def readable_sql(text: str, reason: str) -> str:
     return f"IF({is_other}, decode(CAST({text} AS BINARY), 'ISO-8859-1'), {text})"
 
 
-def reason_sql(rules: RowRules, header: Header, malformed: str = "_malformed") -> str:
+def reason_sql(rules: RowRules, header: Header) -> str:
     """Return SQL for everything that is wrong with a line, as text, or '' when nothing is.
 
-    The SQL reads `raw_row`, the raw and the typed columns, and `malformed`: the name of a boolean column that is true
-    when the line does not have one field for each name of the header.
+    The SQL reads `raw_row`, the raw and the typed columns, and two boolean ones: `_special` is as `is_special_sql`
+    says, `_malformed` true when it does not have one field for each name of the header.
     """
     labels = {column.name: header.label(column.name) for column in CSV_COLUMNS}
     reasons = [_column_reason_sql(column, rules, labels[column.name]) for column in CSV_COLUMNS]
@@ -164,8 +171,8 @@ def reason_sql(rules: RowRules, header: Header, malformed: str = "_malformed") -
     if rules.reject_empty_stays:
         reasons += [f"CASE WHEN {NO_GUESTS} THEN 'no guests' END", f"CASE WHEN {NO_NIGHTS} THEN 'no nights' END"]
     return (
-        f"CASE WHEN {_is_replaced_sql('raw_row')} THEN {sql_literal(_NOT_UTF_8)} "
-        f"WHEN {malformed} THEN 'not {len(header.names)} fields: the line is cut, or has a stray separator or quote' "
+        f"CASE WHEN _special AND {_is_replaced_sql('raw_row')} THEN {sql_literal(_NOT_UTF_8)} "
+        f"WHEN _malformed THEN 'not {len(header.names)} fields: the line is cut, or has a stray separator or quote' "
         f"ELSE concat_ws('; ', {', '.join(reasons)}) END"
     )
 

@@ -61,7 +61,10 @@ class StatusWords:
         statuses = ", ".join(
             f"{sql_literal(word)}, '{status}'" for status, words in self.normalized.items() for word in words
         )
-        return f"try_element_at(map({statuses}), {_compared(text)})"
+        own = [sql_literal(status) for status, words in self.normalized.items() if _normalized(status) in words]
+        otherwise = f"try_element_at(map({statuses}), {_compared(text)})"
+        # Our own words are quickly told.
+        return f"IF({text} IN ({', '.join(own)}), {text}, {otherwise})" if own else otherwise
 
     def unknown_sql(self, label: str, text: str) -> str:
         """Return SQL that says of a word on none of the lists which of theirs is spelled most alike.

@@ -16,6 +16,7 @@ from booking_mlops.core.bookings.schema import CSV_COLUMNS
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.source_files import list_files
 from booking_mlops.services.booking_files import read_files
+from booking_mlops.services.booking_lines import with_standing
 from tests.spark.services.test_booking_files import GOOD, LAPTOP, RULES
 
 _DATES = st.dates().map(str) | st.sampled_from(["10/17/2017", "17/10/2017", "1/2/2017", "17.10.17", "2018-2-29", "NaN"])
@@ -60,7 +61,7 @@ def test_each_line_becomes_a_row_or_the_file_is_refused_in_one_line(file: tuple[
         named = {"encoding": "latin-1"} if encoding == "latin-1" else {}
         try:
             found = read_files(spark, list_files(spark, LAPTOP, str(path)), FileSettings(**named), RULES, {}, 0.02)
-            rows = found.lines.orderBy("source_line").collect()
+            rows = with_standing(found.lines, kept=False).orderBy("source_line").collect()
         except DataQualityError as error:
             refused = str(error)
             rows = []

@@ -9,6 +9,7 @@ import io
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from booking_mlops.core.bookings.status import StatusWords
 from booking_mlops.errors import DataQualityError
 from booking_mlops.io.machine import Machine
 from booking_mlops.io.source_files import list_files
+from booking_mlops.io.spark import computed_once
+from booking_mlops.services import booking_lines
 from booking_mlops.services.booking_files import BookingLines, read_files
 from tests.conftest import HEADER
 
@@ -45,8 +48,9 @@ def read(spark: Any, source: Path | str, known: Mapping[str, Any] | None = None,
     return read_files(spark, files, FileSettings(**settings), RULES, known or {}, 0.02)
 
 
-def rows_of(found: BookingLines) -> list[Any]:
-    return found.lines.orderBy("file_order", "source_line").collect()
+def rows_of(found: BookingLines, *, kept: bool = False) -> list[Any]:
+    with computed_once(found.lines, LAPTOP) if kept else nullcontext(found.lines) as lines:
+        return booking_lines.with_standing(lines, kept=kept).orderBy("file_order", "source_line").collect()
 
 
 SPELLINGS: list[tuple[str, str, Any]] = [
@@ -227,6 +231,39 @@ def test_a_record_of_several_lines_that_is_not_utf_8_is_said_too(spark: Any, tmp
     assert second["reason"] == ""
 
 
+def test_a_line_is_read_the_same_with_and_without_quotes(spark: Any, tmp_path: Path) -> None:
+    # A quote makes Spark's parser of CSV read a line that is split otherwise.
+    fields = _VALUES.split(",")
+    lines = [
+        fields,
+        ["", *fields[1:]],
+        [f"  {value} " for value in fields],
+        [*fields[:4], "", *fields[5:9], "1 0", *fields[10:]],
+        [*fields[:-1], ""],
+        fields[:-1],
+        [*fields, ""],
+        [*fields, "x", "y"],
+        ["Ü", *fields[1:]],
+    ]
+    plain = [",".join(line) for line in lines]
+    quoted = [",".join(f'"{value}"' if place == 5 else value for place, value in enumerate(line)) for line in lines]
+    path = tmp_path / "Booking.csv"
+    path.write_text("\n".join([HEADER, *plain, *quoted]), encoding="utf-8")
+    found = read(spark, path).lines.drop("raw_row", "source_line").collect()
+    # Blanks inside quotes are not around a value, but are cut off as well.
+    assert found[: len(lines)] == found[len(lines) :]
+    assert [row["reason"] == "" for row in found[: len(lines)]] == [True, False, True, False, True, *[False] * 3, True]
+
+
+def test_control_characters_around_a_value_do_not_count(spark: Any, tmp_path: Path) -> None:
+    padded = ",".join(f"\x0b{value}\t\x1f" for value in _VALUES.split(","))
+    path = tmp_path / "Booking.csv"
+    path.write_text("\n".join([HEADER, _VALUES, padded]), encoding="utf-8")
+    first, second = read(spark, path).lines.drop("raw_row", "source_line").collect()
+    assert second == first
+    assert first["reason"] == ""
+
+
 NAMES = ["My Documents", "Über 50% #1", "a [1]", "*", "{x,y}?", "a%20b", 'it\'s "it", a\\b']
 
 
@@ -246,9 +283,19 @@ def test_a_path_is_a_path_whatever_its_name(spark: Any, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kept", "most"),
+    [
+        pytest.param(False, 0, id="nothing is kept"),
+        pytest.param(True, booking_lines.MAX_REPEATED, id="few have several lines"),
+        pytest.param(True, 1, id="many have several lines"),
+    ],
+)
 def test_of_a_folder_later_files_win_and_later_lines_and_each_says_what_became_of_it(
-    spark: Any, tmp_path: Path
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, most: int
 ) -> None:
+    monkeypatch.setattr(booking_lines, "MAX_REPEATED", most)
+
     def line(identifier: str, lead_time: str) -> dict[str, str]:
         return {"Booking_ID": identifier, "lead time": lead_time}
 
@@ -264,7 +311,7 @@ def test_of_a_folder_later_files_win_and_later_lines_and_each_says_what_became_o
         os.utime(tmp_path / name, (1_000_000 - age, 1_000_000 - age))
     found = [
         (row["source_file"], row["source_line"], row["booking_id"], row["standing"], row["reason"])
-        for row in rows_of(read(spark, tmp_path))
+        for row in rows_of(read(spark, tmp_path), kept=kept)
     ]
     assert found == [
         ("semicolons.csv", 2, "D", "booking", ""),
