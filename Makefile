@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 LOCKED ?= yes
 BOOKING_LAKE ?= $(CURDIR)/.lake
 export BOOKING_LAKE
+# Where it is set, as in many containers, every process would compile MLflow, pandas and the rest again: ten seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit notebooks lint check-ci workflows lock dbx-environment test-connect test-clients test-runtime \
