@@ -190,7 +190,7 @@ class Server:
             run: dict[str, Any] = self.api(name, "GET", f"jobs/runs/get?run_id={run_id}")
             if condition(run):
                 return run
-            time.sleep(0.1)
+            time.sleep(0.25)
         pytest.fail(f"run {run_id} never got there: {run['state']}")
 
     def log(self, name: str, task_run_id: int) -> str:

@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import deltalake
 import pytest
 
 from booking_mlops import runner
@@ -98,21 +99,19 @@ def good(spark: Any, trained: Trained, tmp_path_factory: pytest.TempPathFactory,
 def broken(spark: Any, environment: Environment, *statements: str) -> Iterator[None]:
     """The environment's tables after SQL that harms them, by `{name}`; as they were after the block."""
     used = sorted(set(re.findall(r"{(\w+)}", " ".join(statements))))
-    names = {name: environment.table(name) for name in used}
-    before = {name: _version(spark, table) for name, table in names.items()}
+    # deltalake needs milliseconds for what takes Spark seconds.
+    folders = {name: this_machine(os.environ).warehouse / f"{environment.schema}.db" / name for name in used}
+    before = {name: deltalake.DeltaTable(folder).version() for name, folder in folders.items()}
     for statement in statements:
-        spark.sql(statement.format(**names))
+        spark.sql(statement.format(**{name: environment.table(name) for name in used}))
     try:
         yield
     finally:
-        for name, table in names.items():
+        for name, folder in folders.items():
+            table = deltalake.DeltaTable(folder)
             # A statement may only have read it.
-            if _version(spark, table) != before[name]:
-                spark.sql(f"RESTORE TABLE {table} TO VERSION AS OF {before[name]}")
-
-
-def _version(spark: Any, table: str) -> int:
-    return spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").first()["version"]
+            if table.version() != before[name]:
+                table.restore(before[name])
 
 
 SEEN, LATER, OVER = date(2018, 9, 1), date(2018, 10, 1), date(2019, 1, 1)
