@@ -51,7 +51,10 @@ class SharedJvm:
         # Keep the lock until this process ends, and don't hand it to child processes.
         os.set_inheritable(lock.fileno(), False)
         self._lock = lock
-        settings = [sorted(conf.getAll()) if conf else [], sorted(os.environ.items())]
+        # A service principal's task has a token of its own. The JVM goes on with that of the first, which is as good:
+        # the tasks of a run have one identity.
+        variables = sorted((name, value) for name, value in os.environ.items() if name != "DATABRICKS_TOKEN")
+        settings = [sorted(conf.getAll()) if conf else [], variables]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         if self._note.exists():
             from py4j.protocol import Py4JError

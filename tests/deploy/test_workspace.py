@@ -140,18 +140,20 @@ class TestRuns:
 
     def test_tasks_on_one_cluster_share_its_jvm_but_not_with_one_that_failed_or_is_busy(self, server: Server) -> None:
         shared = {"job_cluster_key": "shared", "new_cluster": None}
+        # A service principal's tasks have a token each, which must make no difference.
         job = server.tiny_job(
-            "dev",
+            "prod",
             {"task_key": "first", "does": "jvm", **shared},
             {"task_key": "fails_once", "does": "jvm_then_fail_once", "max_retries": 1, **_after("first"), **shared},
             {"task_key": "waits", "does": "jvm_then_wait", **_after("fails_once"), **shared},
             {"task_key": "beside", "does": "jvm_then_wait", **_after("fails_once"), **shared},
             {"task_key": "elsewhere", "does": "jvm", **_after("first")},
             job_name="jvm",
+            run_as={"service_principal_name": PRINCIPAL},
             job_clusters=[{"job_cluster_key": "shared", "new_cluster": {"spark_version": "15.4.x-scala2.12"}}],
         )
-        run = server.wait("dev", server.run("dev", job))
-        logs = {task["task_key"]: server.log("dev", task["run_id"]) for task in run["tasks"]}
+        run = server.wait("prod", server.run("prod", job))
+        logs = {task["task_key"]: server.log("prod", task["run_id"]) for task in run["tasks"]}
         assert set(results(run).values()) == {"SUCCESS"}, logs
         seen = {key: [int(found) for found in re.findall(r"^jvm (\d+) 3$", text, re.M)] for key, text in logs.items()}
         (first,), (failed, second), (elsewhere,) = seen["first"], seen["fails_once"], seen["elsewhere"]
@@ -159,7 +161,7 @@ class TestRuns:
         assert second != first
         assert {*seen["waits"], *seen["beside"]} > {second}
         assert len({first, second, *seen["waits"], *seen["beside"], elsewhere}) == 4
-        server.until("dev", run["run_id"], lambda _: not any(alive(one) for found in seen.values() for one in found))
+        server.until("prod", run["run_id"], lambda _: not any(alive(one) for found in seen.values() for one in found))
 
 
 class TestErrors:
