@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from booking_mlops.config.environment import EnvConfig
 from booking_mlops.io.machine import Machine, this_machine
 from booking_mlops.io.registry import Registry
-from booking_mlops.io.spark import spark_session
+from booking_mlops.io.spark import register_tables, spark_session
 from booking_mlops.io.tables import Tables
 from booking_mlops.io.workspace import Workspace, in_workspace
 
@@ -65,21 +65,26 @@ class Session:
         """
         if self._given_spark is not None:
             return self._given_spark
-        return spark_session(
+        session = spark_session(
             self.machine,
             self.env.spark_conf,
             self._environ,
             self._input_bytes,
             archive_classes=self._archive_classes,
         )
+        register_tables(session, self.machine, self._database)
+        return session
 
     @cached_property
     def tables(self) -> Tables:
         """The environment's tables."""
-        database = self.machine.database(self.env.catalog, self.env.schema)
         # A laptop's catalog has no keys, whatever its name.
         primary_keys = self.env.in_unity_catalog and self.machine.on_cluster
-        return Tables(self.spark, database, primary_keys=primary_keys, as_of=self.as_of)
+        return Tables(self.spark, self._database, primary_keys=primary_keys, as_of=self.as_of)
+
+    @property
+    def _database(self) -> str:
+        return self.machine.database(self.env.catalog, self.env.schema)
 
     @cached_property
     def registry(self) -> Registry:

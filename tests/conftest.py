@@ -117,8 +117,12 @@ class Environment:
     model_name: str
     tasks: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def database(self) -> str:
+        return f"spark_catalog.{self.schema}"
+
     def table(self, name: str) -> str:
-        return f"spark_catalog.{self.schema}.{name}"
+        return f"{self.database}.{name}"
 
 
 def write_environment(folder: Path, **tasks: Any) -> Environment:

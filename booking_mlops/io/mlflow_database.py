@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -89,6 +90,8 @@ def _kept_if_upgraded(file: Path, backup: Path) -> Iterator[None]:
             log.info("%s is upgraded for a newer MLflow; it is kept as it was as %s", file, backup.name)
 
 
+# MLflow imports all its migrations to find it.
+@cache
 def _newest_revision() -> str | None:
     """Return what the tables of the installed MLflow are like; None when it does not say."""
     with suppress(ImportError):

@@ -145,8 +145,6 @@ def spark_session(
         session = running or _start_local(machine, settings, environ, input_bytes() < SMALL, archive_classes)
     for key, value in {**_SESSION_CONF, **settings}.items():
         set_at_run_time(session, key, value)
-    if not machine.on_cluster:
-        register_tables(session, machine)
     return session
 
 
@@ -252,25 +250,30 @@ def _temporary_folder() -> str:
         raise RuntimeSetupError(f"{error.strerror}; make room, or set TMPDIR to a folder with room") from None
 
 
-def register_tables(session: SparkSession, machine: Machine) -> None:
-    """Make the tables under the warehouse known to this session.
+def register_tables(session: SparkSession, machine: Machine, database: str) -> None:
+    """Make the tables that this machine has of a database, `spark_catalog.schema`, known to the session.
 
-    Spark's in-memory catalog forgets tables between processes; the Delta logs on disk do not.
+    Spark's in-memory catalog forgets tables between processes; the Delta logs on disk do not. A cluster's catalog does
+    not either, and nothing is done there.
     """
-    known: dict[str, set[str]] = {}
-    for log_folder in sorted(machine.warehouse.glob("*.db/*/_delta_log")):
+    if machine.on_cluster:
+        return
+    catalog, _, schema = database.partition(".")
+    known: set[str] | None = None
+    # Spark names folders in lower case.
+    for log_folder in sorted((machine.warehouse / f"{schema.lower()}.db").glob("*/_delta_log")):
         table = log_folder.parent
         if not any(log_folder.glob("*.json")) and not any(log_folder.glob("*.parquet")):
             # A process was killed before its first commit: the table never was.
             log.warning("removing %s: a write that never committed", table)
             shutil.rmtree(table, ignore_errors=True)
             continue
-        database = f"spark_catalog.`{table.parent.name.removesuffix('.db')}`"
-        if database not in known:
-            session.sql(f"CREATE DATABASE IF NOT EXISTS {database}")
-            known[database] = {row["tableName"] for row in session.sql(f"SHOW TABLES IN {database}").collect()}
-        if table.name not in known[database]:
-            name = f"{database}.`{table.name}`"
+        if known is None:
+            session.sql(f"CREATE DATABASE IF NOT EXISTS {catalog}.`{schema}`")
+            known = {row["tableName"] for row in session.sql(f"SHOW TABLES IN {catalog}.`{schema}`").collect()}
+        if table.name not in known:
             # As a path, not as an address: Spark would take `%20` as it is.
             location = sql_literal(f"file:{table}")
-            session.sql(f"CREATE TABLE IF NOT EXISTS {name} USING DELTA LOCATION {location}")
+            session.sql(
+                f"CREATE TABLE IF NOT EXISTS {catalog}.`{schema}`.`{table.name}` USING DELTA LOCATION {location}"
+            )

@@ -28,7 +28,11 @@ PROGRAM = Path(sys.executable).with_name("booking-mlops")
 ROWS = 12_000
 MODEL = "booking_cancellation_local"
 ODD = "My Läke 100%"
-SMALL = ["--set", f"setup_data.made_rows={ROWS}", "--set", "setup_data.synthetic_open_bookings=false"]
+# Few trees, since the program runs many times here and none of it is about the model.
+SMALL = [
+    *("--set", f"setup_data.made_rows={ROWS}", "--set", "setup_data.synthetic_open_bookings=false"),
+    *("--set", "model_train.model.n_estimators=40", "--set", "model_train.comparison.bootstrap_samples=300"),
+]
 
 
 def environment(lake: Path, java: bool) -> dict[str, str]:

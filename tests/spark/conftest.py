@@ -77,7 +77,7 @@ def copy_features(spark: Any, trained: Trained, folder: Path, lake: Path) -> Env
         shutil.copytree(
             warehouse / f"{trained.environment.schema}.db" / table, warehouse / f"{environment.schema}.db" / table
         )
-    register_tables(spark, this_machine(os.environ))
+    register_tables(spark, this_machine(os.environ), environment.database)
     return environment
 
 
