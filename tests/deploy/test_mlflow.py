@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from tests.deploy.conftest import Server
+from tests.deploy.conftest import Server, running_server
 
 LOG = """
 import mlflow, sys
@@ -56,3 +56,13 @@ def test_its_pages_are_below_the_workspaces_name(server: Server) -> None:
     assert (page.url, "MLflow" in page.text) == (f"{server.url}/prod/mlflow/", True)
     refused = requests.get(f"{server.url}/prod/mlflow/api/2.0/mlflow/experiments/search", timeout=9)
     assert refused.status_code == 403
+
+
+def test_it_is_started_by_the_first_request_for_it(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        server.prepare("dev")
+        assert server.jobs("dev") == {}
+        assert not list(server.root.rglob("mlflow.db"))
+        asked = server.call("dev", "GET", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default")
+        assert asked.json()["experiment"]["experiment_id"] == "0"
+        assert {file.parent.name for file in server.root.rglob("mlflow.db")} == {"dev", "staging", "prod"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import Any
 
 import pytest
 
 from devtools import install
+from tests.conftest import ROOT
 
 CONFIG = """\
 :env:.find-links='/wheels /more'
@@ -60,3 +62,12 @@ def test_pip_is_asked_when_uv_does_not_succeed(
     monkeypatch.setattr(subprocess, "run", run)
     assert install.main(["wheel"]) == code
     assert seen == asked
+
+
+def test_what_make_runs_keeps_what_python_compiles() -> None:
+    makefile = "include Makefile\nshow: ; @echo found: $$PYTHONDONTWRITEBYTECODE"
+    shown = subprocess.run(
+        ["make", "-s", "-f", "-", "show"], cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, input=makefile,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout == "found:\n"
