@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 LOCKED ?= yes
 BOOKING_LAKE ?= $(CURDIR)/.lake
 export BOOKING_LAKE
-# Where it is set, as in many containers, every process would compile MLflow, pandas and the rest again: ten seconds each.
+# Where it is set, as in many containers, every process would compile MLflow, pandas and the rest again, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

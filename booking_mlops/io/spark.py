@@ -258,7 +258,7 @@ def register_tables(session: SparkSession, machine: Machine, database: str) -> N
     """
     if machine.on_cluster:
         return
-    catalog, _, schema = database.partition(".")
+    schema = database.rpartition(".")[2]
     known: set[str] | None = None
     # Spark names folders in lower case.
     for log_folder in sorted((machine.warehouse / f"{schema.lower()}.db").glob("*/_delta_log")):
@@ -269,11 +269,9 @@ def register_tables(session: SparkSession, machine: Machine, database: str) -> N
             shutil.rmtree(table, ignore_errors=True)
             continue
         if known is None:
-            session.sql(f"CREATE DATABASE IF NOT EXISTS {catalog}.`{schema}`")
-            known = {row["tableName"] for row in session.sql(f"SHOW TABLES IN {catalog}.`{schema}`").collect()}
+            session.sql(f"CREATE DATABASE IF NOT EXISTS {database}")
+            known = {row["tableName"] for row in session.sql(f"SHOW TABLES IN {database}").collect()}
         if table.name not in known:
             # As a path, not as an address: Spark would take `%20` as it is.
             location = sql_literal(f"file:{table}")
-            session.sql(
-                f"CREATE TABLE IF NOT EXISTS {catalog}.`{schema}`.`{table.name}` USING DELTA LOCATION {location}"
-            )
+            session.sql(f"CREATE TABLE IF NOT EXISTS {database}.`{table.name}` USING DELTA LOCATION {location}")
